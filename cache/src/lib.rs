@@ -1,0 +1,5 @@
+//! Bytes by digest, and what an action left.
+
+pub mod memo;
+
+pub use memo::Memo;

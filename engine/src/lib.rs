@@ -1,0 +1,23 @@
+//! Watershed's engine: from the text of a pipeline to its finished run.
+//!
+//! One direction, and a module for each step of it:
+//!
+//! ```text
+//! text -> Node tree (spans) -> Study (checked) -> Graph (acyclic) -> walk: key -> look up -> execute -> publish -> RunLog -> report
+//! ```
+//!
+//! The engine knows no kind of stage: the root program hands it a list of [`Kind`]s made from [`Stage`]s.
+
+pub mod diagnostic;
+pub mod event;
+pub mod fault;
+pub mod job;
+pub mod port;
+pub mod preview;
+pub mod stage;
+pub mod study;
+
+pub use fault::StageError;
+pub use job::{Job, JobInput, JobSpec};
+pub use port::{Ports, RecordType};
+pub use stage::{Kind, Stage};

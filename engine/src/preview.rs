@@ -1,0 +1,74 @@
+//! What a stage can tell before it runs: facts, lints and cost.
+//!
+//! `plan` prints previews; `run` computes them again as a gate before the first training starts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What [`crate::Stage::preview`] found out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Preview {
+    /// Column name to value, in the order they are printed, for example `rows`, `updates`, `max_lr`.
+    pub facts: Vec<(String, Value)>,
+    /// Things a user should know before paying for the stage.
+    pub lints: Vec<Lint>,
+    /// What the stage would cost.
+    pub cost: Cost,
+}
+
+impl Preview {
+    /// Adds a fact.
+    pub fn fact(&mut self, name: &str, value: impl Into<Value>) -> &mut Preview {
+        self.facts.push((name.to_string(), value.into()));
+        self
+    }
+}
+
+/// What a stage would cost.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Estimated seconds of work on this machine.
+    pub seconds: Option<f64>,
+    /// Paid requests.
+    pub calls: Option<u64>,
+    /// Highest price in US dollars.
+    pub usd: Option<f64>,
+}
+
+/// How much a lint matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Printed.
+    Warn,
+    /// The run refuses to start.
+    Fail,
+}
+
+/// One finding of a preview.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lint {
+    /// Stable code, for example `L003`.
+    pub code: String,
+    /// Whether the run may start.
+    pub severity: Severity,
+    /// What was found and how to mend it.
+    pub message: String,
+}
+
+/// The inputs that are there already, by port and label. A port that is missing here is not known yet.
+#[derive(Debug, Clone, Default)]
+pub struct PreviewInputs {
+    /// Port to (label, path).
+    pub ports: BTreeMap<String, Vec<(String, PathBuf)>>,
+}
+
+impl PreviewInputs {
+    /// Returns the only input of `port`, if it is there.
+    pub fn get(&self, port: &str) -> Option<&Path> {
+        self.ports.get(port).and_then(|list| list.first()).map(|(_, path)| path.as_path())
+    }
+}

@@ -1,0 +1,15 @@
+//! The kinds of stage that Watershed ships: one file each, one registration line each.
+//!
+//! `record/` reads and writes the record types of `docs/kinds.md`; `text/` turns examples into token ids and labels, once,
+//! for previews and for training. Kinds that compute on libtorch keep parameters, ports, checks and preview here, so that
+//! every build can check, plan and explain them; their work is in `watershed-torch`.
+
+pub mod record;
+pub mod seeded;
+
+use watershed_engine::Kind;
+
+/// Returns every kind, in the order of the documentation.
+pub fn kinds() -> Vec<Kind> {
+    vec![]
+}

@@ -1,0 +1,14 @@
+//! `ranking`: recommended items by customer as JSON lines, best first.
+
+use serde::{Deserialize, Serialize};
+
+/// The recommendations for one customer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// Customer.
+    pub group: String,
+    /// Items, best first.
+    pub items: Vec<String>,
+    /// Scores of the items.
+    pub scores: Vec<f64>,
+}
