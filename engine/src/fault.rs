@@ -33,7 +33,9 @@ impl StageError {
     pub fn io(verb: &str, path: &Path, error: &io::Error) -> StageError {
         let text = format!("cannot {verb} `{}`: {error}", path.display());
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => StageError::Environment(text),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
+                StageError::Environment(text)
+            }
             _ => StageError::Failed(text),
         }
     }

@@ -291,8 +291,12 @@ pub fn run_alone(
         spec.outputs.insert(out.name.to_string(), folder.join(out.name.as_ref()));
     }
     for (port, label, path) in inputs {
-        let input =
-            JobInput { label: label.to_string(), path: path.to_path_buf(), digest: String::new(), record: RecordType::Bytes };
+        let input = JobInput {
+            label: label.to_string(),
+            path: path.to_path_buf(),
+            digest: String::new(),
+            record: RecordType::Bytes,
+        };
         spec.inputs.entry(port.to_string()).or_default().push(input);
     }
     spec.params = params;

@@ -14,8 +14,10 @@ pub mod fault;
 pub mod job;
 pub mod port;
 pub mod preview;
+pub mod signal;
 pub mod stage;
 pub mod study;
+pub mod worker;
 
 pub use fault::StageError;
 pub use job::{Job, JobInput, JobSpec};

@@ -50,7 +50,8 @@ pub fn write(path: &Path, mut rows: Vec<Interaction>) -> Result<(), StageError> 
         other => StageError::failed(format!("cannot write `{}`: {other:?}", path.display())),
     };
     let mut out = csv::WriterBuilder::new().has_headers(false).from_path(path).map_err(fail)?;
-    out.write_record(["user_id", "item_id", "rating", "time_ms", "user_name", "title", "text", "style"]).map_err(fail)?;
+    out.write_record(["user_id", "item_id", "rating", "time_ms", "user_name", "title", "text", "style"])
+        .map_err(fail)?;
     for row in &rows {
         out.serialize(row).map_err(fail)?;
     }

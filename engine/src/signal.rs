@@ -1,0 +1,46 @@
+//! Termination signals as a flag that jobs and the walk look at.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use crate::job::Cancel;
+
+static CANCEL: OnceLock<Cancel> = OnceLock::new();
+static RECEIVED: AtomicI32 = AtomicI32::new(0);
+
+/// Installs handlers for SIGINT and SIGTERM that raise the returned flag; a second signal ends the process at once.
+pub fn cancel_on_termination() -> Cancel {
+    let cancel = CANCEL.get_or_init(Cancel::default).clone();
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let handler: extern "C" fn(libc::c_int) = on_signal;
+        // SAFETY: the handler touches atomics and calls `_exit` only, which is allowed in a signal handler.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+    // SAFETY: ignoring SIGPIPE turns writes to a closed pipe into errors; no handler is involved.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    cancel
+}
+
+/// Returns the first termination signal received, if any.
+pub fn received() -> Option<i32> {
+    Some(RECEIVED.load(Ordering::SeqCst)).filter(|s| *s != 0)
+}
+
+/// Asks the kernel to send SIGTERM to this process when its parent ends.
+pub fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: prctl with this option reads one integer and changes only this process.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+    }
+}
+
+extern "C" fn on_signal(signal: libc::c_int) {
+    if RECEIVED.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        // SAFETY: `_exit` is async-signal-safe.
+        unsafe { libc::_exit(128 + signal) };
+    }
+    if let Some(cancel) = CANCEL.get() {
+        cancel.cancel();
+    }
+}
