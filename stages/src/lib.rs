@@ -4,6 +4,8 @@
 //! for previews and for training. Kinds that compute on libtorch keep parameters, ports, checks and preview here, so that
 //! every build can check, plan and explain them; their work is in `watershed-torch`.
 
+pub mod html;
+pub mod metrics;
 pub mod record;
 pub mod seeded;
 
