@@ -1,0 +1,50 @@
+//! What can go wrong between ids and tensors.
+
+use std::path::{Path, PathBuf};
+
+/// Why training or generation cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The model's files cannot be used.
+    #[error(transparent)]
+    Weights(#[from] watershed_weights::Error),
+    /// A libtorch operation failed; the message holds the operation and the shapes.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// The device that was asked for is not usable.
+    #[error("{0}")]
+    Device(String),
+    /// Rows, prompts or settings that the model cannot take.
+    #[error("{0}")]
+    Input(String),
+    /// The loss or the gradient is no longer a number.
+    #[error("the {what} of update {step} is {value}: lower `lr`, or train with `dtype: f32`")]
+    Diverged {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// The update, counted from 1.
+        step: u64,
+        /// What it was.
+        value: f64,
+    },
+    /// An adapter or a checkpoint that cannot be read or written.
+    #[error("cannot {verb} `{}`: {why}", path.display())]
+    File {
+        /// `read` or `write`.
+        verb: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and how to mend it.
+        why: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn read(path: &Path, why: impl ToString) -> Error {
+        Error::File { verb: "read", path: path.to_owned(), why: why.to_string() }
+    }
+
+    pub(crate) fn write(path: &Path, why: impl ToString) -> Error {
+        Error::File { verb: "write", path: path.to_owned(), why: why.to_string() }
+    }
+}
