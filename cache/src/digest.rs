@@ -22,6 +22,11 @@ impl Digest {
         Digest(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Returns the digest of bytes under a context string, so that equal bytes of different meaning differ.
+    pub fn in_context(context: &str, bytes: &[u8]) -> Digest {
+        Digest(blake3::derive_key(context, bytes))
+    }
+
     /// Returns the digest and size of a file, reading it once in 1 MiB pieces.
     ///
     /// # Errors

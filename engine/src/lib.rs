@@ -10,13 +10,28 @@
 
 pub mod diagnostic;
 pub mod event;
+pub mod execute;
 pub mod fault;
+pub mod graph;
+pub mod history;
+pub mod input;
 pub mod job;
+pub mod key;
+pub mod lookup;
+pub mod plan;
 pub mod port;
 pub mod preview;
+pub mod process;
+pub mod reason;
+pub mod record;
+pub mod run;
+pub mod runlog;
+pub mod session;
 pub mod signal;
+pub mod slots;
 pub mod stage;
 pub mod study;
+pub mod walk;
 pub mod worker;
 
 pub use fault::StageError;

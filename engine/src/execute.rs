@@ -1,0 +1,276 @@
+//! Executes one action: lock, lay out inputs, run, check, publish with the record last.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use watershed_cache::{ActionResult, Artifact, Stored, record::RECORD_VERSION, store::Sandbox};
+
+use crate::event::Event;
+use crate::fault::StageError;
+use crate::graph::{From, Node, NodeId};
+use crate::job::{Cancel, Job, JobEvent, JobInput, JobSpec, Limits, Sink};
+use crate::key::seed_of;
+use crate::lookup::{KnownInput, Looked};
+use crate::port::Class;
+use crate::process;
+use crate::record::Provenance;
+use crate::runlog::{RunLog, now_ms};
+use crate::session::{Session, store_error};
+use crate::slots::Lease;
+use crate::stage::Home;
+use crate::worker::panic_text;
+
+/// Stages that run longer are synced to the disk before their record: losing a GPU-hour costs more than a sync.
+const DURABLE_FROM: Duration = Duration::from_secs(1);
+
+/// How an execution ended without a result.
+pub enum Ended {
+    /// The stage or the machine failed.
+    Failed(StageError),
+    /// An input's bytes were damaged or gone: the node that wrote them has to run again.
+    LostInput(NodeId),
+}
+
+/// One action about to run.
+pub struct Action<'a> {
+    /// The session.
+    pub session: &'a Session,
+    /// The node.
+    pub node: NodeId,
+    /// Key, manifest and inputs.
+    pub looked: &'a Looked,
+    /// What it may use.
+    pub lease: &'a Lease,
+    /// Where it tells what it does.
+    pub log: &'a RunLog,
+    /// Raised when it shall stop.
+    pub cancel: Cancel,
+    /// No network.
+    pub offline: bool,
+    /// How long to wait for another process that executes the same action.
+    pub patience: Duration,
+    /// Runs even if the record is there, without its checkpoint.
+    pub forced: bool,
+}
+
+/// The result of an action and whether this process executed it.
+pub struct Finished {
+    /// The record.
+    pub result: ActionResult,
+    /// `false` when another process had published it meanwhile.
+    pub executed: bool,
+    /// Wall time of the execution.
+    pub wall_ms: u64,
+}
+
+impl Action<'_> {
+    /// Executes the action, or takes the result that another process published while this one waited.
+    ///
+    /// # Errors
+    /// See [`Ended`].
+    pub fn run(&self) -> Result<Finished, Ended> {
+        let store = &self.session.store;
+        let mut go_on = || !self.cancel.is_cancelled();
+        let lock =
+            store.lock(&self.looked.key, self.patience, &mut go_on).map_err(|e| Ended::Failed(store_error(e)))?;
+        let _lock = lock.ok_or(Ended::Failed(StageError::Cancelled))?;
+        if let Some(result) = store.look_up(&self.looked.key).filter(|_| !self.forced) {
+            return Ok(Finished { result, executed: false, wall_ms: 0 });
+        }
+        let sandbox = store.sandbox().map_err(|e| Ended::Failed(store_error(e)))?;
+        let inputs = self.lay_out_inputs(sandbox.path())?;
+        self.execute(&sandbox, inputs).map_err(Ended::Failed)
+    }
+
+    fn node(&self) -> &Node {
+        &self.session.graph.nodes[self.node]
+    }
+
+    /// Verifies stored inputs by reading them, and gives each a path.
+    fn lay_out_inputs(&self, sandbox: &Path) -> Result<BTreeMap<String, Vec<JobInput>>, Ended> {
+        let mut inputs: BTreeMap<String, Vec<JobInput>> = BTreeMap::new();
+        for (number, known) in self.looked.inputs.iter().enumerate() {
+            let path = self.lay_out(known, &sandbox.join("in").join(number.to_string()))?;
+            inputs.entry(known.input.port.clone()).or_default().push(JobInput {
+                label: known.input.label.clone(),
+                path,
+                digest: known.artifact.digest.hex(),
+                record: known.input.record,
+            });
+        }
+        Ok(inputs)
+    }
+
+    fn lay_out(&self, known: &KnownInput, target: &Path) -> Result<PathBuf, Ended> {
+        let store = &self.session.store;
+        let (parent, inside) = match &known.input.from {
+            From::Path { path, .. } => return Ok(path.clone()),
+            From::Node { node, inside, .. } => (*node, inside),
+        };
+        store.verify(&known.artifact).map_err(|_| Ended::LostInput(parent))?;
+        if known.artifact.folder {
+            store.lay_out(&known.artifact.digest, target).map_err(|e| Ended::Failed(store_error(e)))?;
+            return Ok(target.to_path_buf());
+        }
+        let blob = store.blob(&known.artifact.digest);
+        let Some(name) = inside.as_deref().and_then(|p| p.rsplit('/').next()) else { return Ok(blob) };
+        let path = target.join(name);
+        let link = fs::create_dir_all(target)
+            .and_then(|()| fs::hard_link(&blob, &path).or_else(|_| fs::copy(&blob, &path).map(drop)));
+        link.map_err(|e| Ended::Failed(StageError::io("lay out", &path, &e)))?;
+        Ok(path)
+    }
+
+    fn execute(&self, sandbox: &Sandbox, inputs: BTreeMap<String, Vec<JobInput>>) -> Result<Finished, StageError> {
+        let begun = Instant::now();
+        let spec = self.spec(sandbox.path(), inputs)?;
+        let outputs = spec.outputs.clone();
+        let sink = NodeSink::new(self.node(), self.log);
+        self.perform(spec, &sink, &sandbox.path().join("worker.log"))?;
+        self.check_unchanged_inputs()?;
+        let wall = begun.elapsed();
+        let durable = wall >= DURABLE_FROM;
+        let outputs = self.publish(&outputs, durable)?;
+        let result = self.record(outputs, wall, sink);
+        self.session.store.record(&self.looked.key, result.clone(), durable).map_err(store_error)?;
+        let _ = fs::remove_dir_all(self.session.store.partial(&self.looked.key));
+        Ok(Finished { result, executed: true, wall_ms: wall.as_millis() as u64 })
+    }
+
+    fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>) -> Result<JobSpec, StageError> {
+        let (stage, store) = (&self.node().stage, &self.session.store);
+        let folder = sandbox.join("out");
+        fs::create_dir_all(&folder).map_err(|e| StageError::io("make", &folder, &e))?;
+        let checkpoint = store.partial(&self.looked.key);
+        if self.forced {
+            let _ = fs::remove_dir_all(&checkpoint);
+        }
+        Ok(JobSpec {
+            kind: stage.kind.name.into(),
+            version: stage.kind.version,
+            params: stage.params.clone(),
+            run: stage.run.own.clone(),
+            inputs,
+            outputs: stage.ports.outputs.iter().map(|o| (o.name.to_string(), folder.join(o.name.as_ref()))).collect(),
+            seed: seed_of(&self.looked.key),
+            checkpoint: Some(checkpoint),
+            memo: Some(store.memo_folder(stage.kind.name)),
+            limits: Limits {
+                cpus: self.lease.cpus.max(1),
+                device: self.lease.device.into(),
+                gpus: self.lease.gpus.clone(),
+                memory_bytes: stage.run.memory_bytes,
+                checkpoint: stage.run.checkpoint.clone(),
+            },
+            offline: self.offline,
+        })
+    }
+
+    fn perform(&self, spec: JobSpec, sink: &dyn Sink, log: &Path) -> Result<(), StageError> {
+        let kind = &self.node().stage.kind;
+        if kind.home == Home::Torch {
+            return process::run(spec, sink, &self.cancel, log);
+        }
+        let job = Job::new(spec, sink, self.cancel.clone());
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (kind.run)(&job)))
+            .unwrap_or_else(|panic| Err(StageError::Failed(format!("internal error: {}", panic_text(&*panic)))))
+    }
+
+    /// A result made from bytes that changed meanwhile must not be kept under the key of the old bytes.
+    fn check_unchanged_inputs(&self) -> Result<(), StageError> {
+        for known in &self.looked.inputs {
+            let From::Path { path, text } = &known.input.from else { continue };
+            if self.session.identify_now(path, known.input.record)? != known.artifact {
+                return Err(StageError::Failed(format!("input `{text}` changed while the stage ran; run again")));
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &self,
+        outputs: &BTreeMap<String, PathBuf>,
+        durable: bool,
+    ) -> Result<BTreeMap<String, Stored>, StageError> {
+        let mut stored = BTreeMap::new();
+        for port in &self.node().stage.ports.outputs {
+            let path = &outputs[port.name.as_ref()];
+            let report = port.class == Class::Report;
+            if !path.exists() {
+                if report {
+                    continue;
+                }
+                return Err(StageError::Failed(format!("the stage ended without writing its output `{}`", port.name)));
+            }
+            let artifact = self.session.store.publish(path, durable).map_err(store_error)?;
+            stored.insert(port.name.to_string(), Stored { artifact, report });
+        }
+        Ok(stored)
+    }
+
+    fn record(&self, outputs: BTreeMap<String, Stored>, wall: Duration, sink: NodeSink) -> ActionResult {
+        let former = self.session.store.peek(&self.looked.key);
+        let told = sink.told.into_inner().expect("no thread panics while it holds this lock");
+        let provenance = Provenance {
+            manifest: self.looked.manifest.clone(),
+            params: self.node().stage.params.clone(),
+            wall_ms: wall.as_millis() as u64,
+            finished_ms: now_ms(),
+            host: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string(),
+            numerics: told.numerics,
+            counts: told.counts,
+            rebuilt: former.map_or(0, |f| rebuilds(&f, &outputs)),
+        };
+        let detail = serde_json::to_value(provenance).expect("provenance has no map keys that JSON lacks");
+        ActionResult { record_version: RECORD_VERSION, outputs, unsynced_boot: None, detail }
+    }
+}
+
+fn rebuilds(former: &ActionResult, outputs: &BTreeMap<String, Stored>) -> u32 {
+    let data = |outputs: &BTreeMap<String, Stored>| -> Vec<Artifact> {
+        outputs.values().filter(|s| !s.report).map(|s| s.artifact.clone()).collect()
+    };
+    let before = Provenance::of(former).map_or(0, |p| p.rebuilt);
+    before + u32::from(data(&former.outputs) != data(outputs))
+}
+
+#[derive(Default)]
+struct Told {
+    counts: BTreeMap<String, f64>,
+    numerics: BTreeMap<String, Value>,
+}
+
+/// Turns what a job tells into lines of the run log, and keeps what belongs into its record.
+struct NodeSink<'a> {
+    node: &'a Node,
+    log: &'a RunLog,
+    told: Mutex<Told>,
+}
+
+impl<'a> NodeSink<'a> {
+    fn new(node: &'a Node, log: &'a RunLog) -> NodeSink<'a> {
+        NodeSink { node, log, told: Mutex::default() }
+    }
+}
+
+impl Sink for NodeSink<'_> {
+    fn emit(&self, event: JobEvent) {
+        let (stage, case) = (self.node.stage.name.clone(), self.node.case().map(str::to_string));
+        let told = || self.told.lock().expect("no thread panics while it holds this lock");
+        match event {
+            JobEvent::Progress { done, total, unit, note } => {
+                self.log.emit(Event::Progress { stage, case, done, total, unit, note });
+            }
+            JobEvent::Metric { step, epoch, values } => {
+                self.log.emit(Event::Metric { stage, case, step, epoch, values })
+            }
+            JobEvent::Log { level, text } => self.log.emit(Event::Log { stage, case, level, text }),
+            JobEvent::Count { name, value } => drop(told().counts.insert(name, value)),
+            JobEvent::Numerics { values } => told().numerics.extend(values),
+        }
+    }
+}

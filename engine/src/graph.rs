@@ -1,0 +1,280 @@
+//! The graph of a study: one node for each distinct piece of work, its inputs wired to other nodes.
+//!
+//! A sweep is expanded case by case; then, among the cases of one stage, nodes of equal structure (kind, parameters, inputs,
+//! recursively) are merged. Two *stages* of equal structure stay two nodes: the second is a hit.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use petgraph::Direction::Incoming;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::port::RecordType;
+use crate::study::{Binding, Case, CaseRef, Source, StageDef, Study};
+
+/// Number of a node, in the order of execution.
+pub type NodeId = usize;
+
+/// One distinct piece of work.
+pub struct Node {
+    /// The stage; of the first case where several were merged.
+    pub stage: Arc<StageDef>,
+    /// Cases it belongs to; empty outside sweeps.
+    pub cases: Vec<String>,
+    /// Its inputs, in the order of port and label.
+    pub inputs: Vec<NodeInput>,
+}
+
+impl Node {
+    /// Returns the case's name if the node belongs to exactly one.
+    pub fn case(&self) -> Option<&str> {
+        match self.cases.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Returns `stage` or `stage@case`.
+    pub fn title(&self) -> String {
+        match self.case() {
+            Some(case) => format!("{}@{case}", self.stage.name),
+            None => self.stage.name.clone(),
+        }
+    }
+}
+
+/// One input of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NodeInput {
+    /// Port.
+    pub port: String,
+    /// Label within the port.
+    pub label: String,
+    /// Type promised.
+    pub record: RecordType,
+    /// Where it comes from.
+    pub from: From,
+    /// Left out when its source failed (`allow_missing: true` on a reader of `S@*`).
+    pub may_be_missing: bool,
+}
+
+/// The source of an input.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum From {
+    /// An output of another node.
+    Node {
+        /// The node.
+        node: NodeId,
+        /// Its port.
+        port: String,
+        /// A file inside a folder output.
+        inside: Option<String>,
+    },
+    /// A file or folder of the user's.
+    Path {
+        /// Absolute path.
+        path: PathBuf,
+        /// As written.
+        text: String,
+    },
+}
+
+/// Nodes in an order in which each comes after what it reads.
+#[derive(Default)]
+pub struct Graph {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    by_stage: HashMap<(String, Option<String>), NodeId>,
+}
+
+impl Graph {
+    /// Builds the graph of a study. The language has ruled out cycles and unknown names.
+    pub fn build(study: &Study) -> Graph {
+        let order = stage_order(study);
+        let gathering = if study.sweep.is_some() { gathering(study, &order) } else { HashSet::new() };
+        let stages: Vec<HashMap<&str, &Arc<StageDef>>> =
+            study.cases.iter().map(|c| c.stages.iter().map(|s| (s.name.as_str(), s)).collect()).collect();
+        let mut graph = Graph::default();
+        for name in order {
+            let mut merged = Merged { once: gathering.contains(name), ..Merged::default() };
+            for (case, stages) in study.cases.iter().zip(&stages) {
+                if let Some(stage) = stages.get(name) {
+                    graph.place(study, case, stage, &mut merged);
+                }
+            }
+        }
+        graph
+    }
+
+    fn place(&mut self, study: &Study, case: &Case, stage: &Arc<StageDef>, merged: &mut Merged) {
+        let inputs = self.wire(study, case, stage);
+        let structure = Structure::of(stage, &inputs);
+        let found = if merged.once { merged.nodes.values().next() } else { merged.nodes.get(&structure) };
+        let id = found.copied().unwrap_or_else(|| self.add(stage.clone(), inputs));
+        merged.nodes.insert(structure, id);
+        if let (Some(case), false) = (&case.name, merged.once) {
+            self.nodes[id].cases.push(case.clone());
+        }
+        self.by_stage.insert((stage.name.clone(), case.name.clone()), id);
+    }
+
+    /// Returns the node of a stage in a case.
+    pub fn find(&self, stage: &str, case: Option<&str>) -> Option<NodeId> {
+        self.by_stage.get(&(stage.to_string(), case.map(str::to_string))).copied()
+    }
+
+    /// Returns all nodes of a stage.
+    pub fn nodes_of(&self, stage: &str) -> Vec<NodeId> {
+        (0..self.nodes.len()).filter(|&id| self.nodes[id].stage.name == stage).collect()
+    }
+
+    /// Returns the nodes that `targets` need, themselves included; all nodes for no targets.
+    pub fn needed(&self, targets: &[NodeId]) -> Vec<bool> {
+        let mut needed = vec![targets.is_empty(); self.nodes.len()];
+        targets.iter().for_each(|&t| needed[t] = true);
+        for id in (0..self.nodes.len()).rev().filter(|_| !targets.is_empty()) {
+            if needed[id] {
+                self.parents(id).for_each(|p| needed[p] = true);
+            }
+        }
+        needed
+    }
+
+    /// Returns the nodes that a node reads; one may come several times.
+    pub fn parents(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes[id].inputs.iter().filter_map(|input| match input.from {
+            From::Node { node, .. } => Some(node),
+            From::Path { .. } => None,
+        })
+    }
+
+    fn add(&mut self, stage: Arc<StageDef>, inputs: Vec<NodeInput>) -> NodeId {
+        self.nodes.push(Node { stage, cases: Vec::new(), inputs });
+        self.nodes.len() - 1
+    }
+
+    fn wire(&self, study: &Study, case: &Case, stage: &StageDef) -> Vec<NodeInput> {
+        let mut inputs: Vec<NodeInput> =
+            stage.inputs.iter().flat_map(|binding| self.sources(study, case, binding, stage.allow_missing)).collect();
+        inputs.sort_by(|a, b| (&a.port, &a.label).cmp(&(&b.port, &b.label)));
+        inputs
+    }
+
+    fn sources(&self, study: &Study, case: &Case, binding: &Binding, allow_missing: bool) -> Vec<NodeInput> {
+        let gathers = matches!(binding.source, Source::Output { case: CaseRef::All, .. });
+        let input = |label: &str, from: From| NodeInput {
+            port: binding.port.clone(),
+            label: label.to_string(),
+            record: binding.record,
+            from,
+            may_be_missing: gathers && allow_missing,
+        };
+        let Source::Output { stage, port, inside, case: wanted } = &binding.source else {
+            let Source::Path { path, text } = &binding.source else { return Vec::new() };
+            return vec![input(&binding.label, From::Path { path: path.clone(), text: text.clone() })];
+        };
+        let from = |node| From::Node { node, port: port.clone(), inside: inside.clone() };
+        let find = |case: Option<&str>| self.find(stage, case);
+        match wanted {
+            CaseRef::Same => find(case.name.as_deref()).map(|n| input(&binding.label, from(n))).into_iter().collect(),
+            CaseRef::Named { case, .. } => {
+                find(Some(case)).map(|n| input(&binding.label, from(n))).into_iter().collect()
+            }
+            CaseRef::All => study
+                .cases
+                .iter()
+                .filter_map(|c| Some((c.name.as_deref().unwrap_or("base"), find(c.name.as_deref())?)))
+                .map(|(label, n)| input(label, from(n)))
+                .collect(),
+        }
+    }
+}
+
+/// The nodes of one stage so far, by structure; `once` merges them all.
+#[derive(Default)]
+struct Merged {
+    nodes: HashMap<Structure, NodeId>,
+    once: bool,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Structure {
+    kind: String,
+    params: String,
+    env: Vec<(String, String)>,
+    inputs: Vec<NodeInput>,
+}
+
+impl Structure {
+    fn of(stage: &StageDef, inputs: &[NodeInput]) -> Structure {
+        Structure {
+            kind: stage.kind.id.clone(),
+            params: serde_json::to_string(&stage.differing).unwrap_or_default(),
+            env: stage.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            inputs: inputs.to_vec(),
+        }
+    }
+}
+
+/// Returns the names of all stages, each after what it reads in any case; file order where that leaves a choice.
+fn stage_order(study: &Study) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut index: HashMap<&str, NodeIndex> = HashMap::new();
+    let mut graph = DiGraph::<(), ()>::new();
+    for stage in study.cases.iter().flat_map(|c| &c.stages) {
+        index.entry(&stage.name).or_insert_with(|| {
+            names.push(&stage.name);
+            graph.add_node(())
+        });
+    }
+    for stage in study.cases.iter().flat_map(|c| &c.stages) {
+        for from in sources_of(stage).filter_map(|s| index.get(s)) {
+            graph.update_edge(*from, index[stage.name.as_str()], ());
+        }
+    }
+    in_file_order(&graph).into_iter().map(|n| names[n.index()]).collect()
+}
+
+/// Kahn's algorithm with the ready node of the lowest number first.
+fn in_file_order(graph: &DiGraph<(), ()>) -> Vec<NodeIndex> {
+    let mut waiting: Vec<usize> = graph.node_indices().map(|n| graph.edges_directed(n, Incoming).count()).collect();
+    let mut ready: BinaryHeap<Reverse<NodeIndex>> =
+        graph.node_indices().filter(|n| waiting[n.index()] == 0).map(Reverse).collect();
+    let mut order = Vec::new();
+    while let Some(Reverse(node)) = ready.pop() {
+        order.push(node);
+        for next in graph.neighbors(node) {
+            waiting[next.index()] -= 1;
+            if waiting[next.index()] == 0 {
+                ready.push(Reverse(next));
+            }
+        }
+    }
+    order
+}
+
+fn sources_of(stage: &StageDef) -> impl Iterator<Item = &str> {
+    stage.inputs.iter().filter_map(|b| match &b.source {
+        Source::Output { stage, .. } => Some(stage.as_str()),
+        Source::Path { .. } => None,
+    })
+}
+
+/// Returns the stages that read `S@*`, themselves or through another stage: such a stage exists once per sweep.
+fn gathering<'a>(study: &'a Study, order: &[&'a str]) -> HashSet<&'a str> {
+    let mut found: HashSet<&str> = HashSet::new();
+    for name in order {
+        let stages = study.cases.iter().flat_map(|c| &c.stages).filter(|s| s.name == *name);
+        let gathers = stages.flat_map(|s| &s.inputs).any(|b| match &b.source {
+            Source::Output { case: CaseRef::All, .. } => true,
+            Source::Output { stage, .. } => found.contains(stage.as_str()),
+            Source::Path { .. } => false,
+        });
+        if gathers {
+            found.insert(name);
+        }
+    }
+    found
+}

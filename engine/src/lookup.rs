@@ -1,0 +1,142 @@
+//! From a node whose inputs are known to its key, and from the key to its record.
+
+use std::collections::BTreeMap;
+
+use watershed_cache::{ActionResult, Artifact, Digest, Stored};
+
+use crate::event::Reason;
+use crate::fault::StageError;
+use crate::graph::{From, Node, NodeId, NodeInput};
+use crate::key::{InputDigest, Manifest};
+use crate::reason;
+use crate::session::Session;
+
+/// Outputs of the nodes that are done; `None` for failed ones whose readers may go on without them.
+pub trait Outputs {
+    /// Returns the outputs of a node.
+    fn of(&self, node: NodeId) -> Option<&BTreeMap<String, Stored>>;
+}
+
+/// An input whose contents are known.
+#[derive(Debug, Clone)]
+pub struct KnownInput {
+    /// The input.
+    pub input: NodeInput,
+    /// Its contents: for a file inside a folder output, that file.
+    pub artifact: Artifact,
+}
+
+/// What looking up a node gave.
+pub struct Looked {
+    /// The action key.
+    pub key: Digest,
+    /// What it was made from.
+    pub manifest: Manifest,
+    /// The inputs behind it.
+    pub inputs: Vec<KnownInput>,
+    /// The record, if it can be relied on.
+    pub hit: Option<ActionResult>,
+}
+
+/// Looks a node up. All nodes that it reads must be done.
+///
+/// # Errors
+/// When an input of the user's cannot be read, or a folder output lacks the file that the node names.
+pub fn look_up(session: &Session, id: NodeId, outputs: &dyn Outputs) -> Result<Looked, StageError> {
+    let node = &session.graph.nodes[id];
+    let inputs = known_inputs(session, node, outputs)?;
+    let manifest = manifest_of(session, node, &inputs)?;
+    let key = manifest.key();
+    let hit = session.store.look_up(&key).filter(|result| has_ports(node, result));
+    Ok(Looked { key, manifest, inputs, hit })
+}
+
+/// Returns why a node that was looked up in vain has to run.
+pub fn reasons(session: &Session, id: NodeId, looked: &Looked) -> Vec<Reason> {
+    let node = &session.graph.nodes[id];
+    if session.store.peek(&looked.key).is_some() {
+        return vec![reason::output_missing(node)];
+    }
+    let history = session.history.lock().expect("no thread panics while it holds this lock");
+    history.reasons(&session.study.name, node, &looked.manifest, &session.store)
+}
+
+fn known_inputs(session: &Session, node: &Node, outputs: &dyn Outputs) -> Result<Vec<KnownInput>, StageError> {
+    let mut known = Vec::new();
+    for input in &node.inputs {
+        let artifact = match &input.from {
+            From::Path { path, .. } => session.identify(path, input.record)?,
+            From::Node { node: parent, port, inside } => {
+                let Some(outputs) = outputs.of(*parent) else { continue };
+                let Some(stored) = outputs.get(port) else {
+                    return Err(StageError::Failed(format!(
+                        "{} left no output `{port}`",
+                        session.graph.nodes[*parent].title()
+                    )));
+                };
+                match inside {
+                    None => stored.artifact.clone(),
+                    Some(path) => file_inside(session, &stored.artifact, path)?,
+                }
+            }
+        };
+        known.push(KnownInput { input: input.clone(), artifact });
+    }
+    Ok(known)
+}
+
+fn file_inside(session: &Session, folder: &Artifact, path: &str) -> Result<Artifact, StageError> {
+    let tree = session.store.tree(&folder.digest).map_err(crate::session::store_error)?;
+    let Some(entry) = tree.entries.iter().find(|e| e.path == path) else {
+        let names: Vec<&str> = tree.entries.iter().map(|e| e.path.as_str()).take(20).collect();
+        return Err(StageError::Failed(format!("the folder holds no `{path}`; it holds {}", names.join(", "))));
+    };
+    Ok(Artifact { digest: entry.digest, size: entry.size, folder: false })
+}
+
+fn manifest_of(session: &Session, node: &Node, inputs: &[KnownInput]) -> Result<Manifest, StageError> {
+    let stage = &node.stage;
+    let outputs = stage.ports.outputs.iter().map(|o| (o.name.to_string(), o.record.name().to_string())).collect();
+    let mut digests: Vec<InputDigest> = inputs.iter().map(|known| input_digest(node, known)).collect();
+    digests.sort();
+    Ok(Manifest {
+        kind: stage.kind.id.clone(),
+        version: stage.kind.version,
+        build: if stage.kind.version == 0 { Some(executable_digest(session)?) } else { None },
+        params: stage.differing.clone(),
+        inputs: digests,
+        env: stage.env.clone(),
+        outputs,
+    })
+}
+
+/// Labels count only where a port takes several; an open port counts the suffix that its reader will see.
+fn input_digest(node: &Node, known: &KnownInput) -> InputDigest {
+    let input = &known.input;
+    let label = match node.stage.ports.find_input(&input.port) {
+        Some(port) if port.arity.is_many() => input.label.clone(),
+        Some(_) => String::new(),
+        None => suffixes(&input.from),
+    };
+    InputDigest { port: input.port.clone(), label, digest: known.artifact.digest }
+}
+
+fn suffixes(from: &From) -> String {
+    let name = match from {
+        From::Path { path, .. } => path.file_name().and_then(|n| n.to_str()).unwrap_or_default(),
+        From::Node { inside: Some(path), .. } => path.rsplit('/').next().unwrap_or_default(),
+        From::Node { .. } => "",
+    };
+    name.find('.').filter(|&dot| dot > 0).map(|dot| name[dot..].to_string()).unwrap_or_default()
+}
+
+fn executable_digest(session: &Session) -> Result<Digest, StageError> {
+    let path =
+        std::env::current_exe().map_err(|e| StageError::Environment(format!("cannot find this program: {e}")))?;
+    Ok(session.identify(&path, crate::port::RecordType::Bytes)?.digest)
+}
+
+fn has_ports(node: &Node, result: &ActionResult) -> bool {
+    let data = node.stage.ports.outputs.iter().filter(|o| o.class == crate::port::Class::Data);
+    data.map(|o| o.name.as_ref()).all(|name| result.outputs.contains_key(name))
+}

@@ -1,0 +1,112 @@
+//! The walk that executes nothing: what each stage would do, and why.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use watershed_cache::{ActionResult, Digest, Stored};
+
+use crate::event::Reason;
+use crate::fault::StageError;
+use crate::graph::{From, NodeId};
+use crate::lookup::{self, Outputs};
+use crate::preview::{Preview, PreviewInputs};
+use crate::record::Provenance;
+use crate::session::Session;
+
+/// What a node would do.
+pub enum State {
+    /// Served from the store.
+    Hit(Digest, Box<ActionResult>),
+    /// Executed, for these reasons.
+    Run(Digest, Vec<Reason>),
+    /// Known only when these nodes have run.
+    Depends(Vec<NodeId>),
+    /// Cannot be known: an input cannot be read.
+    Broken(StageError),
+}
+
+/// One line of a plan.
+pub struct Planned {
+    /// The node.
+    pub node: NodeId,
+    /// What it would do.
+    pub state: State,
+    /// What it can tell beforehand, for kinds that can.
+    pub preview: Option<Preview>,
+}
+
+struct Known(Vec<Option<BTreeMap<String, Stored>>>);
+
+impl Outputs for Known {
+    fn of(&self, node: NodeId) -> Option<&BTreeMap<String, Stored>> {
+        self.0[node].as_ref()
+    }
+}
+
+/// Plans the nodes that `targets` need (all for none); `forced` nodes run whatever the store holds.
+pub fn plan(session: &Session, targets: &[NodeId], forced: &[NodeId]) -> Vec<Planned> {
+    let needed = session.graph.needed(targets);
+    let mut known = Known(vec![None; session.graph.nodes.len()]);
+    let mut lines = Vec::new();
+    for node in (0..session.graph.nodes.len()).filter(|&id| needed[id]) {
+        let state = state_of(session, node, &known, forced.contains(&node));
+        if let State::Hit(_, result) = &state {
+            known.0[node] = Some(result.outputs.clone());
+        }
+        let preview = if matches!(state, State::Hit(..)) { None } else { preview(session, node, &known) };
+        lines.push(Planned { node, state, preview });
+    }
+    lines
+}
+
+fn state_of(session: &Session, id: NodeId, known: &Known, forced: bool) -> State {
+    let mut unknown: Vec<NodeId> = session.graph.parents(id).filter(|&p| known.of(p).is_none()).collect();
+    unknown.dedup();
+    if !unknown.is_empty() {
+        return State::Depends(unknown);
+    }
+    match lookup::look_up(session, id, known) {
+        Err(error) => State::Broken(error),
+        Ok(looked) if forced => State::Run(looked.key, vec![crate::reason::forced(&session.graph.nodes[id])]),
+        Ok(looked) => match looked.hit {
+            Some(ref result) => State::Hit(looked.key, Box::new(result.clone())),
+            None => State::Run(looked.key, lookup::reasons(session, id, &looked)),
+        },
+    }
+}
+
+fn preview(session: &Session, id: NodeId, known: &dyn Outputs) -> Option<Preview> {
+    let node = &session.graph.nodes[id];
+    let inputs = preview_inputs(session, id, known);
+    let preview = (node.stage.kind.preview)(&node.stage.params, &inputs).unwrap_or_else(|error| {
+        let mut preview = Preview::default();
+        preview.fact("preview failed", error.to_string());
+        preview
+    });
+    (preview != Preview::default()).then_some(preview)
+}
+
+/// Returns the inputs of a node that are there already, folder outputs left out (they lie in the store as blobs).
+pub fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> PreviewInputs {
+    let mut inputs = PreviewInputs::default();
+    for input in &session.graph.nodes[id].inputs {
+        let path = match &input.from {
+            From::Path { path, .. } => Some(path.clone()),
+            From::Node { node, port, inside: None } => known.of(*node).and_then(|o| blob(session, o.get(port)?)),
+            From::Node { .. } => None,
+        };
+        if let Some(path) = path {
+            inputs.ports.entry(input.port.clone()).or_default().push((input.label.clone(), path));
+        }
+    }
+    inputs
+}
+
+fn blob(session: &Session, stored: &Stored) -> Option<PathBuf> {
+    (!stored.artifact.folder).then(|| session.store.blob(&stored.artifact.digest))
+}
+
+/// Returns the wall time that the last execution of a node took, from the record of its nearest former key.
+pub fn expected_ms(result: &ActionResult) -> u64 {
+    Provenance::of(result).map_or(0, |p| p.wall_ms)
+}

@@ -1,0 +1,83 @@
+//! A study opened on a store: what `plan`, `why` and `run` share.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use watershed_cache::{Artifact, CacheError, StatCache, Store};
+
+use crate::fault::StageError;
+use crate::graph::Graph;
+use crate::history::History;
+use crate::input;
+use crate::port::RecordType;
+use crate::study::Study;
+
+/// A checked study, its graph, and the store that its results live in.
+pub struct Session {
+    /// The study.
+    pub study: Study,
+    /// Its graph.
+    pub graph: Graph,
+    /// The store.
+    pub store: Store,
+    /// Former keys, for reasons.
+    pub history: Mutex<History>,
+    stats: StatCache,
+    identified: Mutex<HashMap<PathBuf, Artifact>>,
+}
+
+impl Session {
+    /// Opens `study` on the store in `cache`. The disposable index stays with the project, wherever the store is.
+    ///
+    /// # Errors
+    /// When the store was written by a newer version.
+    pub fn open(study: Study, cache: &Path) -> Result<Session, CacheError> {
+        let index = study.root.join(".watershed").join("index");
+        let stats = StatCache::load(&index.join("stat.json"));
+        let history = Mutex::new(History::load(&index.join("history.json")));
+        let graph = Graph::build(&study);
+        let store = Store::open(cache)?;
+        Ok(Session { study, graph, store, history, stats, identified: Mutex::default() })
+    }
+
+    /// Returns the identity of one of the user's files or folders, as it was when this session first looked.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn identify(&self, path: &Path, record: RecordType) -> Result<Artifact, StageError> {
+        let known = self.identified.lock().expect("no thread panics while it holds this lock").get(path).cloned();
+        if let Some(artifact) = known {
+            return Ok(artifact);
+        }
+        let artifact = self.identify_now(path, record)?;
+        self.identified
+            .lock()
+            .expect("no thread panics while it holds this lock")
+            .insert(path.into(), artifact.clone());
+        Ok(artifact)
+    }
+
+    /// Returns the identity of one of the user's files or folders as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn identify_now(&self, path: &Path, record: RecordType) -> Result<Artifact, StageError> {
+        input::identify(path, record, &self.stats).map_err(store_error)
+    }
+
+    /// Writes the disposable index.
+    pub fn save_index(&self) {
+        self.stats.save();
+        self.history.lock().expect("no thread panics while it holds this lock").save();
+    }
+}
+
+/// Returns a store's error as a stage's: a machine without room is the environment's fault.
+pub fn store_error(error: CacheError) -> StageError {
+    if error.is_environment() {
+        StageError::Environment(format!("{error}; free some space or check the folder's permissions, then run again"))
+    } else {
+        StageError::Failed(error.to_string())
+    }
+}
