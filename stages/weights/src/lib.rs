@@ -4,12 +4,20 @@
 //! weights (`.bin`, `.pt`, `.pth`) are refused, because reading them runs code.
 
 pub mod config;
+pub mod dequant;
+pub mod dtype;
 pub mod error;
+pub mod folder;
+pub mod gguf;
 pub mod model;
+pub mod tensor;
 
-pub use config::{Llama3Rope, LlamaConfig};
+pub use config::LlamaConfig;
+pub use dtype::Dtype;
 pub use error::Error;
-pub use model::{Dtype, ModelFiles, TensorView};
+pub use gguf::Gguf;
+pub use model::ModelFiles;
+pub use tensor::TensorView;
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

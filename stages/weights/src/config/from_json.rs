@@ -1,0 +1,191 @@
+//! `config.json` as transformers 4 and 5 write it.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::LlamaConfig;
+use crate::{Error, Result};
+
+/// Returns the configuration in `json`; `generation` is `generation_config.json`, which may name more end tokens.
+///
+/// # Errors
+/// [`Error::Unsupported`] naming the architecture, activation or scaling that is not supported; [`Error::Damaged`] for
+/// missing or impossible numbers.
+pub(crate) fn from_json(path: &Path, json: &Value, generation: Option<&Value>) -> Result<LlamaConfig> {
+    let model_type = check_supported(path, json)?;
+    let (hidden, heads) = (size(path, json, "hidden_size")?, size(path, json, "num_attention_heads")?);
+    let head_dim = optional_size(json, "head_dim").unwrap_or(hidden / heads.max(1));
+    let truth = |key: &str| json.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let number = |key: &str| json.get(key).and_then(Value::as_f64);
+    let config = LlamaConfig {
+        hidden,
+        heads,
+        head_dim,
+        layers: size(path, json, "num_hidden_layers")?,
+        kv_heads: optional_size(json, "num_key_value_heads").unwrap_or(heads),
+        mlp: size(path, json, "intermediate_size")?,
+        vocab: size(path, json, "vocab_size")?,
+        tied: truth("tie_word_embeddings"),
+        rope_theta: rope(json, "rope_theta").and_then(Value::as_f64).or(number("rope_theta")).unwrap_or(10_000.0),
+        rope_factors: rope_factors(path, json, head_dim)?,
+        rms_eps: number("rms_norm_eps").unwrap_or(1e-6),
+        max_positions: positions(json, model_type),
+        qkv_bias: model_type == "qwen2" || truth("attention_bias"),
+        o_bias: model_type != "qwen2" && truth("attention_bias"),
+        mlp_bias: truth("mlp_bias"),
+        bos: json.get("bos_token_id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()),
+        eos: end_ids(json, generation),
+    };
+    config.fault().map_or(Ok(config), |fault| Err(Error::damaged(path, fault)))
+}
+
+fn check_supported<'a>(path: &Path, json: &'a Value) -> Result<&'a str> {
+    let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or("nothing");
+    if !["llama", "mistral", "qwen2"].contains(&model_type) {
+        return Err(Error::unsupported(
+            path,
+            format!("`model_type` is `{model_type}`: llama, mistral and qwen2 are supported"),
+        ));
+    }
+    let activation = json.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
+    if activation != "silu" {
+        return Err(Error::unsupported(path, format!("`hidden_act` is `{activation}`: only silu is supported")));
+    }
+    if json.get("quantization_config").is_some_and(|value| !value.is_null()) {
+        return Err(Error::unsupported(
+            path,
+            "its weights are quantised by another program (`quantization_config`): give the original weights or a GGUF file",
+        ));
+    }
+    Ok(model_type)
+}
+
+fn size(path: &Path, json: &Value, key: &str) -> Result<usize> {
+    optional_size(json, key).ok_or_else(|| Error::damaged(path, format!("`{key}` is missing or no whole number")))
+}
+
+fn optional_size(json: &Value, key: &str) -> Option<usize> {
+    json.get(key).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok())
+}
+
+/// Longer sequences than a sliding window would need another mask, so the window is the limit where it is in use
+/// (Qwen2 writes one that is switched off).
+fn positions(json: &Value, model_type: &str) -> usize {
+    let longest = optional_size(json, "max_position_embeddings").unwrap_or(2048);
+    let is_off = model_type == "qwen2" && json.get("use_sliding_window").and_then(Value::as_bool) != Some(true);
+    let window = if is_off { None } else { optional_size(json, "sliding_window") };
+    window.map_or(longest, |window| window.min(longest))
+}
+
+/// Returns a field of `rope_parameters` (transformers 5) or `rope_scaling` (4).
+fn rope<'a>(json: &'a Value, key: &str) -> Option<&'a Value> {
+    ["rope_parameters", "rope_scaling"].iter().find_map(|section| json.get(section)?.get(key))
+}
+
+fn rope_factors(path: &Path, json: &Value, head_dim: usize) -> Result<Option<Vec<f64>>> {
+    let kind = rope(json, "rope_type").or_else(|| rope(json, "type")).and_then(Value::as_str).unwrap_or("default");
+    match kind {
+        "default" => Ok(None),
+        "llama3" => llama3_factors(path, json, head_dim).map(Some),
+        other => {
+            Err(Error::unsupported(path, format!("rotary scaling `{other}` is not supported: default and llama3 are")))
+        }
+    }
+}
+
+/// Returns what `rope_type: llama3` divides each frequency by (transformers `modeling_rope_utils.py`,
+/// `_compute_llama3_parameters`): low frequencies by `factor`, high ones by 1, a linear ramp of the quotient between.
+fn llama3_factors(path: &Path, json: &Value, head_dim: usize) -> Result<Vec<f64>> {
+    let number = |key: &str| {
+        let value = rope(json, key).and_then(Value::as_f64).filter(|number| *number > 0.0);
+        value.ok_or_else(|| Error::damaged(path, format!("rotary scaling llama3 needs `{key}` above 0")))
+    };
+    let (factor, context) = (number("factor")?, number("original_max_position_embeddings")?);
+    let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+    let theta = rope(json, "rope_theta").or_else(|| json.get("rope_theta")).and_then(Value::as_f64).unwrap_or(10_000.0);
+    let one = |pair: usize| {
+        let wavelength = 2.0 * std::f64::consts::PI * theta.powf(2.0 * pair as f64 / head_dim as f64);
+        if wavelength > context / low {
+            factor
+        } else if wavelength < context / high {
+            1.0
+        } else {
+            let smooth = (context / wavelength - low) / (high - low);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        }
+    };
+    Ok((0..head_dim / 2).map(one).collect())
+}
+
+fn end_ids(json: &Value, generation: Option<&Value>) -> Vec<u32> {
+    let field = |json: &Value| match json.get("eos_token_id") {
+        Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
+        Some(id) => id.as_u64().into_iter().collect(),
+        None => Vec::new(),
+    };
+    let both = field(json).into_iter().chain(generation.map(field).unwrap_or_default());
+    let mut ids: Vec<u32> = both.filter_map(|id| u32::try_from(id).ok()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn small() -> Value {
+        json!({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "num_hidden_layers": 2, "intermediate_size": 160, "vocab_size": 512, "eos_token_id": [2, 7]})
+    }
+
+    fn read(json: &Value) -> Result<LlamaConfig> {
+        from_json(Path::new("config.json"), json, Some(&json!({"eos_token_id": 9})))
+    }
+
+    #[test]
+    fn end_tokens_of_both_files_count() {
+        assert_eq!(read(&small()).unwrap().eos, [2, 7, 9]);
+    }
+
+    #[test]
+    fn theta_is_read_from_both_spellings() {
+        let mut old = small();
+        old["rope_theta"] = json!(500_000.0);
+        let mut new = small();
+        new["rope_parameters"] = json!({"rope_theta": 500_000.0, "rope_type": "default"});
+        assert_eq!(read(&old).unwrap(), read(&new).unwrap());
+    }
+
+    #[test]
+    fn llama3_scaling_divides_low_frequencies_only() {
+        let mut json = small();
+        json["head_dim"] = json!(128);
+        json["rope_theta"] = json!(500_000.0);
+        json["rope_scaling"] = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192});
+        let factors = read(&json).unwrap().rope_factors.unwrap();
+        assert_eq!((factors.len(), factors[0], factors[63]), (64, 1.0, 8.0));
+        assert!(factors.is_sorted() && factors.iter().any(|f| *f > 1.0 && *f < 8.0));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (key, value, word) in [
+            ("model_type", json!("gemma"), "`gemma`"),
+            ("hidden_act", json!("gelu"), "`gelu`"),
+            ("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "`yarn`"),
+            ("num_key_value_heads", json!(3), "key-value"),
+            ("vocab_size", json!(u64::MAX), "impossible"),
+            ("hidden_size", json!(-4), "`hidden_size`"),
+        ] {
+            let mut json = small();
+            json[key] = value;
+            let message = read(&json).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+}
