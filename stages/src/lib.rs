@@ -4,14 +4,23 @@
 //! for previews and for training. Kinds that compute on libtorch keep parameters, ports, checks and preview here, so that
 //! every build can check, plan and explain them; their work is in `watershed-torch`.
 
+pub mod amount;
+pub mod examples;
+pub mod formats;
 pub mod html;
 pub mod metrics;
+pub mod mix;
 pub mod record;
 pub mod seeded;
+pub mod split;
 
 use watershed_engine::Kind;
 
 /// Returns every kind, in the order of the documentation.
 pub fn kinds() -> Vec<Kind> {
-    vec![]
+    vec![
+        Kind::of::<examples::Examples>(),
+        Kind::of::<mix::Mix>(),
+        Kind::of::<split::Split>(),
+    ]
 }
