@@ -21,6 +21,14 @@ impl Amount {
             Amount::Percent(percent) => (rows as f64 * percent / 100.0).round() as usize,
         }
     }
+
+    /// Says whether `part` of `rows` is more than this amount; exact, where [`Amount::of`] rounds.
+    pub fn is_exceeded_by(self, part: u64, rows: u64) -> bool {
+        match self {
+            Amount::Rows(count) => part > count,
+            Amount::Percent(percent) => part as f64 * 100.0 > percent * rows as f64,
+        }
+    }
 }
 
 impl std::fmt::Display for Amount {
@@ -101,6 +109,13 @@ impl JsonSchema for Amount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_percent_of_two_hundred_and_fifty_bears_two_and_not_three() {
+        let limit = Amount::Percent(1.0);
+        assert!(!limit.is_exceeded_by(2, 250));
+        assert!(limit.is_exceeded_by(3, 250));
+    }
 
     #[test]
     fn counts_and_percentages_read_and_write_as_they_stand() {

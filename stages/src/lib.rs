@@ -5,9 +5,12 @@
 //! every build can check, plan and explain them; their work is in `watershed-torch`.
 
 pub mod amount;
+pub mod day;
 pub mod examples;
 pub mod formats;
+pub mod holdout;
 pub mod html;
+pub mod ingest;
 pub mod metrics;
 pub mod mix;
 pub mod record;
@@ -19,7 +22,9 @@ use watershed_engine::Kind;
 /// Returns every kind, in the order of the documentation.
 pub fn kinds() -> Vec<Kind> {
     vec![
+        Kind::of::<ingest::Ingest>(),
         Kind::of::<examples::Examples>(),
+        Kind::of::<holdout::Holdout>(),
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
     ]
