@@ -16,6 +16,7 @@ pub mod mix;
 pub mod record;
 pub mod seeded;
 pub mod split;
+pub mod teacher;
 
 use watershed_engine::Kind;
 
@@ -27,5 +28,6 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<holdout::Holdout>(),
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
+        Kind::of::<teacher::TeacherLabel>(),
     ]
 }
