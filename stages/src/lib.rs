@@ -6,6 +6,7 @@
 
 pub mod amount;
 pub mod day;
+pub mod evaluate;
 pub mod examples;
 pub mod formats;
 pub mod holdout;
@@ -29,5 +30,6 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
         Kind::of::<teacher::TeacherLabel>(),
+        Kind::of::<evaluate::Evaluate>(),
     ]
 }
