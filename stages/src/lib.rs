@@ -18,6 +18,7 @@ pub mod record;
 pub mod seeded;
 pub mod split;
 pub mod teacher;
+pub mod text;
 
 use watershed_engine::Kind;
 

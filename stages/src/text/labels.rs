@@ -1,0 +1,333 @@
+//! From a row to ids and labels: what the model reads and which tokens it learns to write.
+//!
+//! The end token is appended after any cutting and is always a label, so that a trained model stops. An answer is never cut
+//! silently: only `overflow: truncate` cuts answers, as alpaca-lora did, and such rows are counted.
+
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use watershed_engine::StageError;
+
+use super::template::Template;
+use super::tokenizer::Tokenizer;
+use crate::record::example::Example;
+
+/// Which tokens are labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainOn {
+    /// Answers and the end token.
+    #[default]
+    Response,
+    /// Everything, prompts too.
+    All,
+}
+
+/// What happens to a row longer than `max_len`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// The stage fails.
+    Error,
+    /// The row is left out.
+    Drop,
+    /// The middle of its `input` is cut out; template and answer stay whole.
+    #[default]
+    TruncateInput,
+    /// The row is cut on the right, the answer first; it then teaches no end (alpaca-lora).
+    Truncate,
+}
+
+/// A row as the model sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Number of the row in its file, from 0.
+    pub index: usize,
+    /// Where the row comes from.
+    pub source: String,
+    /// The tokens.
+    pub ids: Vec<u32>,
+    /// Whether each token is learned.
+    pub labels: Vec<bool>,
+    /// Index of the first answer's first token.
+    pub response_start: usize,
+    /// What was cut.
+    pub cut: Cut,
+}
+
+/// What a row lost to `max_len`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing.
+    None,
+    /// Some of its input.
+    Input,
+    /// Some of its answer, or the end token; the number of answer tokens lost, the end token included.
+    Answer(usize),
+}
+
+impl Row {
+    /// Returns the number of labels; the first token of a row is never predicted.
+    pub fn label_tokens(&self) -> usize {
+        self.labels.iter().skip(1).filter(|&&label| label).count()
+    }
+}
+
+/// All rows of a file.
+#[derive(Debug, Clone, Default)]
+pub struct Encoded {
+    /// Rows in file order.
+    pub rows: Vec<Row>,
+    /// Ids of the rows that `overflow: drop` left out.
+    pub dropped: Vec<String>,
+}
+
+/// What turns rows into ids and labels.
+pub struct Encoder<'a> {
+    /// Makes text.
+    pub template: &'a Template,
+    /// Makes ids.
+    pub tokenizer: &'a Tokenizer,
+    /// Which tokens are labels.
+    pub train_on: TrainOn,
+    /// Longest row in tokens.
+    pub max_len: usize,
+    /// What happens to longer ones.
+    pub overflow: Overflow,
+}
+
+impl Encoder<'_> {
+    /// Encodes all rows of a file, in parallel, in file order.
+    ///
+    /// # Errors
+    /// Names the first row that does not fit.
+    pub fn encode_all(&self, examples: &[Example]) -> Result<Encoded, StageError> {
+        let each = |(index, row): (usize, &Example)| {
+            let encoded = self.encode(index, row);
+            encoded.map_err(|why| StageError::failed(format!("row {} (`{}`): {why}", index + 1, row.id)))
+        };
+        let rows: Vec<Result<Option<Row>, StageError>> = examples.par_iter().enumerate().map(each).collect();
+        let mut encoded = Encoded::default();
+        for (row, example) in rows.into_iter().zip(examples) {
+            match row? {
+                Some(row) => encoded.rows.push(row),
+                None => encoded.dropped.push(example.id.clone()),
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// Encodes one row; `None` when `overflow: drop` leaves it out.
+    ///
+    /// # Errors
+    /// When the row does not fit the template, or not into `max_len`.
+    pub fn encode(&self, index: usize, example: &Example) -> Result<Option<Row>, String> {
+        let row = self.whole(index, example)?;
+        if row.ids.len() <= self.max_len {
+            return Ok(Some(row));
+        }
+        match self.overflow {
+            Overflow::Drop => Ok(None),
+            Overflow::Truncate => Ok(Some(self.cut_right(row))),
+            Overflow::TruncateInput => self.cut_input(index, example, row.ids.len()).map(Some),
+            Overflow::Error => Err(format!(
+                "{} tokens, and `max_len` is {}; raise it, or choose another `overflow`",
+                row.ids.len(),
+                self.max_len
+            )),
+        }
+    }
+
+    fn whole(&self, index: usize, example: &Example) -> Result<Row, String> {
+        let mut row = Row {
+            index,
+            source: example.source.clone(),
+            ids: Vec::new(),
+            labels: Vec::new(),
+            response_start: 0,
+            cut: Cut::None,
+        };
+        let mut answers = 0;
+        for part in self.template.parts(example)? {
+            let first = row.ids.is_empty();
+            let ids = if first { self.tokenizer.start(&part.text) } else { self.tokenizer.more(&part.text) };
+            let ids = ids.map_err(|e| e.to_string())?;
+            if part.is_answer && answers == 0 {
+                row.response_start = row.ids.len();
+            }
+            answers += usize::from(part.is_answer);
+            row.labels.extend(ids.iter().map(|_| part.is_answer || self.train_on == TrainOn::All));
+            row.ids.extend(ids);
+        }
+        if answers == 0 {
+            return Err("the conversation has no answer to learn".into());
+        }
+        self.end(&mut row)?;
+        Ok(row)
+    }
+
+    /// Appends the end token unless the template has written it.
+    fn end(&self, row: &mut Row) -> Result<(), String> {
+        let eos = self.tokenizer.eos().map_err(|e| e.to_string())?;
+        if row.ids.last() != Some(&eos) {
+            row.ids.push(eos);
+            row.labels.push(true);
+        }
+        Ok(())
+    }
+
+    fn cut_right(&self, mut row: Row) -> Row {
+        let answer = row.ids.len() - row.response_start;
+        row.ids.truncate(self.max_len);
+        row.labels.truncate(self.max_len);
+        row.cut = Cut::Answer(answer - row.ids.len().saturating_sub(row.response_start));
+        row
+    }
+
+    /// Cuts the middle out of the input until the row fits.
+    fn cut_input(&self, index: usize, example: &Example, tokens: usize) -> Result<Row, String> {
+        let text = input_of(example);
+        let length = text.chars().count();
+        // one token is one character at least, so the first cut is never too large
+        let mut cut = tokens - self.max_len;
+        while cut < length {
+            let mut row = self.whole(index, &with_input(example, &without_middle(&text, cut)))?;
+            if row.ids.len() <= self.max_len {
+                row.cut = Cut::Input;
+                return Ok(row);
+            }
+            cut += (row.ids.len() - self.max_len).max(length / 64);
+        }
+        let rest = self.whole(index, &with_input(example, "…"))?.ids.len();
+        Err(format!(
+            "template, instruction and answer alone are {rest} tokens, and `max_len` is {}; raise it, or choose another `overflow`",
+            self.max_len
+        ))
+    }
+}
+
+/// Returns what may be cut: the input, else the last user turn.
+fn input_of(example: &Example) -> String {
+    match &example.messages {
+        Some(messages) => messages.iter().rfind(|m| m.role == "user").map(|m| m.content.clone()).unwrap_or_default(),
+        None => example.input.clone(),
+    }
+}
+
+fn with_input(example: &Example, input: &str) -> Example {
+    let mut example = example.clone();
+    match &mut example.messages {
+        Some(messages) => {
+            if let Some(user) = messages.iter_mut().rfind(|m| m.role == "user") {
+                user.content = input.into();
+            }
+        }
+        None => example.input = input.into(),
+    }
+    example
+}
+
+fn without_middle(text: &str, cut: usize) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let keep = characters.len().saturating_sub(cut);
+    let head: String = characters[..keep.div_ceil(2)].iter().collect();
+    let tail: String = characters[characters.len() - keep / 2..].iter().collect();
+    format!("{head} … {tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::fixture::{ids, reference, tiny_llama};
+    use crate::text::template::TemplateChoice;
+
+    fn dataset() -> Option<Vec<Example>> {
+        let text = std::fs::read_to_string(tiny_llama("dataset.json")?).unwrap();
+        let mut rows: Vec<Example> = serde_json::from_str::<Vec<serde_json::Value>>(&text)
+            .unwrap()
+            .into_iter()
+            .enumerate()
+            .map(|(i, mut row)| {
+                row["id"] = i.to_string().into();
+                serde_json::from_value(row).unwrap()
+            })
+            .collect();
+        rows.iter_mut().for_each(|row| row.source = "fixture".into());
+        Some(rows)
+    }
+
+    fn with_encoder(max_len: usize, overflow: Overflow, train_on: TrainOn, test: impl Fn(&Encoder<'_>, &[Example])) {
+        let (Some(rows), Some(folder)) = (dataset(), tiny_llama("model")) else { return };
+        let tokenizer = Tokenizer::open(&folder).unwrap();
+        let template = Template::new(&TemplateChoice::default(), None, None).unwrap();
+        test(&Encoder { template: &template, tokenizer: &tokenizer, train_on, max_len, overflow }, &rows);
+    }
+
+    #[test]
+    fn reference_rows_have_these_ids_and_labels() {
+        let Some(reference) = reference() else { return };
+        for (name, max_len) in [("examples", 192), ("truncated_at_64", 64)] {
+            with_encoder(max_len, Overflow::Truncate, TrainOn::Response, |encoder, rows| {
+                for case in reference[name].as_array().unwrap() {
+                    let index = case["index"].as_u64().unwrap() as usize;
+                    let row = encoder.encode(index, &rows[index]).unwrap().unwrap();
+                    assert_eq!(row.ids, ids(&case["ids"]), "{name} {index}");
+                    if let Some(labels) = case["labels"].as_array() {
+                        let labels: Vec<bool> = labels.iter().map(|l| l.as_i64() != Some(-100)).collect();
+                        assert_eq!(row.labels, labels, "{name} {index}");
+                    }
+                    if let Some(tokens) = case["label_tokens"].as_u64() {
+                        assert_eq!(row.label_tokens() as u64, tokens, "{name} {index}");
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn input_is_cut_before_the_answer() {
+        with_encoder(1024, Overflow::TruncateInput, TrainOn::Response, |whole, rows| {
+            let long = rows.iter().position(|row| row.input.len() > 100).unwrap();
+            let before = whole.encode(long, &rows[long]).unwrap().unwrap();
+            let max_len = before.ids.len() - 20;
+            let row = Encoder { max_len, ..*whole }.encode(long, &rows[long]).unwrap().unwrap();
+            assert_eq!(row.cut, Cut::Input);
+            assert!(row.ids.len() <= max_len && row.ids.len() > max_len - 20, "{} of {max_len}", row.ids.len());
+            assert_eq!(row.ids[row.response_start..], before.ids[before.response_start..]);
+        });
+    }
+
+    #[test]
+    fn answers_too_long_for_max_len_are_an_error_not_a_cut() {
+        with_encoder(20, Overflow::TruncateInput, TrainOn::Response, |encoder, rows| {
+            assert!(encoder.encode(0, &rows[0]).unwrap_err().contains("`max_len` is 20"));
+        });
+    }
+
+    #[test]
+    fn dropped_rows_are_named() {
+        with_encoder(64, Overflow::Drop, TrainOn::Response, |encoder, rows| {
+            let encoded = encoder.encode_all(rows).unwrap();
+            assert!(!encoded.dropped.is_empty());
+            assert_eq!(encoded.rows.len() + encoded.dropped.len(), rows.len());
+        });
+    }
+
+    #[test]
+    fn training_on_all_labels_the_prompt_too_but_never_the_first_token() {
+        with_encoder(192, Overflow::Error, TrainOn::All, |encoder, rows| {
+            let row = encoder.encode(0, &rows[0]).unwrap().unwrap();
+            assert_eq!(row.label_tokens(), row.ids.len() - 1);
+        });
+    }
+
+    #[test]
+    fn end_token_closes_every_whole_row() {
+        with_encoder(192, Overflow::Error, TrainOn::Response, |encoder, rows| {
+            let eos = encoder.tokenizer.eos().unwrap();
+            for row in encoder.encode_all(rows).unwrap().rows {
+                assert_eq!((row.ids.last(), row.labels.last()), (Some(&eos), Some(&true)));
+            }
+        });
+    }
+}

@@ -1,0 +1,87 @@
+//! Byte-level BPE from a GGUF's tokens and merges, written down as the `tokenizer.json` it once was.
+//!
+//! GGUF names only how text is split before merging (`tokenizer.ggml.pre`); the expressions stand in llama.cpp
+//! `src/llama-vocab.cpp`. An unknown name is refused: a wrong split gives plausible ids and a quietly worse model.
+
+use serde_json::{Map, Value, json};
+use tokenizers::Tokenizer;
+
+/// LLaMA 3's split.
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Qwen 2's split: digits one by one.
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// `tokenizer.ggml.token_type` of control tokens.
+const CONTROL: i32 = 3;
+/// `tokenizer.ggml.token_type` of tokens that users added.
+const USER_DEFINED: i32 = 4;
+
+/// Builds a tokenizer from tokens in the byte-level alphabet, merges `left right`, token types and the split's name.
+///
+/// # Errors
+/// When the split is unknown or the merges do not fit the tokens.
+pub fn build(tokens: &[String], merges: &[String], kinds: &[i32], pre: &str) -> Result<Tokenizer, String> {
+    let (split, ignore_merges) = pre_tokenizer(pre)?;
+    let vocab: Map<String, Value> = tokens.iter().cloned().zip((0u32..).map(Value::from)).collect();
+    let file = json!({
+        "version": "1.0",
+        "added_tokens": added(tokens, kinds),
+        "pre_tokenizer": split,
+        "decoder": byte_level(true),
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges, "ignore_merges": ignore_merges},
+    });
+    Tokenizer::from_bytes(file.to_string())
+        .map_err(|e| format!("the GGUF's tokens and merges do not fit each other: {e}"))
+}
+
+fn added(tokens: &[String], kinds: &[i32]) -> Vec<Value> {
+    let whole = tokens.iter().zip(kinds).enumerate().filter(|(_, (_, kind))| matches!(**kind, CONTROL | USER_DEFINED));
+    let entry = |(id, (text, kind)): (usize, (&String, &i32))| {
+        json!({"id": id, "content": text, "special": *kind == CONTROL,
+               "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+    };
+    whole.map(entry).collect()
+}
+
+fn byte_level(use_regex: bool) -> Value {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
+}
+
+/// Returns the split called `name`, and whether tokens that are whole words skip merging.
+fn pre_tokenizer(name: &str) -> Result<(Value, bool), String> {
+    let sequence =
+        |first: Value, use_regex| json!({"type": "Sequence", "pretokenizers": [first, byte_level(use_regex)]});
+    let by = |regex: &str| {
+        sequence(json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false}), false)
+    };
+    match name {
+        "gpt-2" | "gpt2" => Ok((byte_level(true), false)),
+        "smollm" => Ok((sequence(json!({"type": "Digits", "individual_digits": true}), true), false)),
+        "llama-bpe" | "llama3" | "llama-v3" => Ok((by(LLAMA3), true)),
+        "qwen2" => Ok((by(QWEN2), false)),
+        other => Err(format!(
+            "the GGUF splits text by `{other}`, which is not known here (known: gpt-2, smollm, llama-bpe, qwen2); use the model's Hugging Face folder instead"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_split_is_refused_by_name() {
+        let error = build(&[], &[], &[], "tekken").unwrap_err();
+        assert!(error.contains("`tekken`"), "{error}");
+    }
+
+    #[test]
+    fn whole_tokens_are_not_merged_apart() {
+        let tokens = ["a", "b", "ab", "<|end|>"].map(String::from);
+        for pre in ["gpt-2", "smollm", "llama-bpe", "qwen2"] {
+            let bpe = build(&tokens, &["a b".to_string()], &[1, 1, 1, 3], pre).unwrap();
+            assert_eq!(bpe.encode_fast("ab<|end|>a", false).unwrap().get_ids(), [2, 3, 0]);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Which tokens begin and end a text, gathered from files that often disagree.
+//!
+//! `tokenizer_config.json` and the post-processor of `tokenizer.json` are made for the tokenizer; `config.json` and
+//! `generation_config.json` are the model's and are known to be wrong in early LLaMA conversions (their end was the
+//! tokenizer's beginning), so the tokenizer's own word counts first.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+/// Ids with a meaning, and whether texts begin with one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Special {
+    /// Beginning of a text, where there is one.
+    pub bos: Option<u32>,
+    /// Whether texts are made to begin with `bos`.
+    pub add_bos: bool,
+    /// End of a text: what training appends.
+    pub eos: Option<u32>,
+    /// Every id that ends generation, `eos` first.
+    pub stops: Vec<u32>,
+}
+
+impl Special {
+    /// Gathers the ids of a Hugging Face folder.
+    pub fn of_folder(folder: &Path, tokenizer: &Tokenizer) -> Special {
+        let [own, model, generation] =
+            ["tokenizer_config.json", "config.json", "generation_config.json"].map(|name| json(&folder.join(name)));
+        let first = first_token(tokenizer);
+        let bos =
+            token(&own, "bos_token", tokenizer).or(first).or_else(|| ids(&model, "bos_token_id").first().copied());
+        let add_bos = own.get("add_bos_token").and_then(Value::as_bool).unwrap_or(first.is_some());
+        let eos = token(&own, "eos_token", tokenizer).into_iter();
+        let stops = eos.chain(ids(&generation, "eos_token_id")).chain(ids(&model, "eos_token_id"));
+        Special::new(bos, add_bos, stops)
+    }
+
+    /// Joins ids that stand in one file; the first of `stops` is the end of a text.
+    pub fn new(bos: Option<u32>, add_bos: bool, stops: impl IntoIterator<Item = u32>) -> Special {
+        let mut unique: Vec<u32> = Vec::new();
+        for id in stops {
+            if !unique.contains(&id) && (Some(id) != bos || !add_bos) {
+                unique.push(id);
+            }
+        }
+        Special { bos, add_bos: add_bos && bos.is_some(), eos: unique.first().copied(), stops: unique }
+    }
+}
+
+/// Returns the id that the post-processor puts before a text.
+fn first_token(tokenizer: &Tokenizer) -> Option<u32> {
+    let with = tokenizer.encode_fast("a", true).ok()?;
+    let without = tokenizer.encode_fast("a", false).ok()?;
+    let (with, without) = (with.get_ids(), without.get_ids());
+    (with.first() != without.first()).then(|| with.first().copied()).flatten()
+}
+
+/// Returns the id of a token written as text or as `{content}`; early conversions hold an empty text.
+fn token(config: &Value, key: &str, tokenizer: &Tokenizer) -> Option<u32> {
+    let value = config.get(key)?;
+    let text = value.as_str().or_else(|| value.get("content").and_then(Value::as_str))?;
+    tokenizer.token_to_id(text).filter(|_| !text.is_empty())
+}
+
+fn ids(config: &Value, key: &str) -> Vec<u32> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match config.get(key) {
+        Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
+        Some(value) => id(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// Returns the chat template of a folder: `chat_template.jinja`, else the one in `tokenizer_config.json`.
+pub fn chat_source(folder: &Path) -> Option<String> {
+    if let Ok(text) = std::fs::read_to_string(folder.join("chat_template.jinja")) {
+        return Some(text);
+    }
+    let config = json(&folder.join("tokenizer_config.json"));
+    let template = config.get("chat_template")?;
+    let named = template.as_array().and_then(|list| list.iter().find(|t| t["name"] == "default"));
+    template.as_str().or_else(|| named?["template"].as_str()).map(String::from)
+}
+
+/// Reads an optional JSON file; an absent or broken one says nothing.
+pub fn json(path: &Path) -> Value {
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_the_beginning_is_a_broken_conversion() {
+        let special = Special::new(Some(1), true, [2, 1, 2, 7]);
+        assert_eq!(special.stops, [2, 7]);
+        assert_eq!(special.eos, Some(2));
+    }
+
+    #[test]
+    fn several_ends_may_stand_in_a_list() {
+        assert_eq!(ids(&serde_json::json!({"eos_token_id": [128001, 128009]}), "eos_token_id"), [128001, 128009]);
+    }
+}
