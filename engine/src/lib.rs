@@ -8,6 +8,7 @@
 //!
 //! The engine knows no kind of stage: the root program hands it a list of [`Kind`]s made from [`Stage`]s.
 
+pub mod code;
 pub mod diagnostic;
 pub mod event;
 pub mod execute;
@@ -17,7 +18,9 @@ pub mod history;
 pub mod input;
 pub mod job;
 pub mod key;
+pub mod language;
 pub mod lookup;
+pub mod node;
 pub mod plan;
 pub mod port;
 pub mod preview;
@@ -33,6 +36,7 @@ pub mod stage;
 pub mod study;
 pub mod walk;
 pub mod worker;
+mod yaml;
 
 pub use fault::StageError;
 pub use job::{Job, JobInput, JobSpec};

@@ -26,6 +26,8 @@ pub struct Study {
     pub sweep: Option<String>,
     /// The cases, in the order of the file.
     pub cases: Vec<Case>,
+    /// Cases of any sweep that inputs name as `S@SWEEP/CASE`, and those that these name in turn.
+    pub named: BTreeMap<(String, String), Case>,
     /// Thresholds compared after the run.
     pub expect: Vec<Expectation>,
 }

@@ -1,0 +1,163 @@
+//! One case of a pipeline, from its tree (overrides applied) to its checked stages.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::code;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::language::input::{self, Bound, Sources, Writer};
+use crate::language::interpolate::{EnvUsed, Scope};
+use crate::language::kinds::{KindEntry, Kinds};
+use crate::language::nearest::{did_you_mean, listed};
+use crate::language::params;
+use crate::language::pipeline::{self, Pipeline, StageText};
+use crate::language::place::Place;
+use crate::language::{expect, run_keys};
+use crate::node::{Data, Node, Span};
+use crate::study::{CaseRef, Expectation, RunKeys, Source, StageDef};
+
+/// What all cases of a pipeline share.
+pub struct Context<'a> {
+    /// The kinds there are.
+    pub kinds: &'a Kinds,
+    /// Folders and files.
+    pub place: &'a Place,
+    /// Sweeps and their cases.
+    pub sweeps: &'a BTreeMap<String, Vec<String>>,
+    /// Reads the environment.
+    pub lookup: fn(&str) -> Option<String>,
+}
+
+/// A case after its checks.
+pub struct Checked {
+    /// `name:` of the pipeline.
+    pub name: Option<String>,
+    /// Its stages, in the order of the file.
+    pub stages: Vec<Arc<StageDef>>,
+    /// Which stage reads which.
+    pub edges: Vec<Edge>,
+    /// Its thresholds.
+    pub expect: Vec<Expectation>,
+}
+
+/// A stage that reads another.
+pub struct Edge {
+    /// The reader.
+    pub from: String,
+    /// The stage it reads.
+    pub to: String,
+    /// Which case of that stage.
+    pub case: CaseRef,
+    /// Where the input stands.
+    pub span: Span,
+}
+
+/// A stage whose parameters are known, but whose inputs are not.
+struct Draft<'a> {
+    text: &'a StageText<'a>,
+    entry: Option<&'a KindEntry>,
+    params: Option<params::Params>,
+    inputs: Option<Node>,
+    env: EnvUsed,
+    run: RunKeys,
+}
+
+/// Checks one case.
+pub fn check(tree: &Node, context: &Context<'_>, faults: &mut Diagnostics) -> Checked {
+    let text = pipeline::read(tree, faults);
+    let scope = Scope::new(text.params, &text.env, context.lookup);
+    if let Some(run) = text.run {
+        run_keys::check_defaults(&scope.fill(run, &mut EnvUsed::new(), faults), context.kinds, faults);
+    }
+    let drafts: Vec<Draft<'_>> = text.stages.iter().map(|s| draft(s, &text, &scope, context, faults)).collect();
+    let writers: Vec<Writer> = drafts.iter().map(writer).collect();
+    let by_name: HashMap<&str, usize> = writers.iter().enumerate().map(|(index, w)| (w.name.as_str(), index)).collect();
+    let sources = Sources { stages: &writers, by_name: &by_name, sweeps: context.sweeps, place: context.place };
+    let bound: Vec<Vec<Bound>> = drafts
+        .iter()
+        .zip(&writers)
+        .map(|(d, writer)| input::bind(writer, d.inputs.as_ref(), &sources, faults))
+        .collect();
+    let expect = text.expect.map(|node| expect::read(node, &writers, faults)).unwrap_or_default();
+    let edges =
+        writers.iter().zip(&bound).flat_map(|(reader, list)| list.iter().filter_map(|b| edge(reader, b))).collect();
+    let stages =
+        drafts.into_iter().zip(writers).zip(bound).filter_map(|((d, w), b)| finish(d, w, b)).map(Arc::new).collect();
+    Checked { name: text.name.map(str::to_string), stages, edges, expect }
+}
+
+fn edge(reader: &Writer, (binding, span): &Bound) -> Option<Edge> {
+    let Source::Output { stage, case, .. } = &binding.source else { return None };
+    Some(Edge { from: reader.name.clone(), to: stage.clone(), case: case.clone(), span: *span })
+}
+
+fn draft<'a>(
+    text: &'a StageText<'a>,
+    pipeline: &Pipeline<'a>,
+    scope: &Scope<'_>,
+    context: &Context<'a>,
+    faults: &mut Diagnostics,
+) -> Draft<'a> {
+    let entry = text.kind.and_then(|node| find_kind(node, context.kinds, faults));
+    let mut env = EnvUsed::new();
+    let count = faults.errors.len();
+    let empty = Node::new(Data::Map(Vec::new()), text.key.span);
+    let with = scope.fill_params(text.with.filter(|w| !w.is_null()).unwrap_or(&empty), &mut env, faults);
+    let is_filled = faults.errors.len() == count;
+    let inputs = text.inputs.map(|node| scope.fill(node, &mut EnvUsed::new(), faults));
+    let own_run = text.run.map(|node| scope.fill(node, &mut EnvUsed::new(), faults));
+    let name = &text.key.text;
+    let params = entry.filter(|_| is_filled).and_then(|e| params::check(name, text.key.span, &with, e, faults));
+    let run = entry.map(|e| run_keys::read(name, own_run.as_ref(), pipeline.run, e, faults)).unwrap_or_default();
+    Draft { text, entry, params, inputs, env, run }
+}
+
+fn find_kind<'k>(node: &Node, kinds: &'k Kinds, faults: &mut Diagnostics) -> Option<&'k KindEntry> {
+    let name = node.as_text().unwrap_or_default();
+    let found = kinds.entry(name);
+    if found.is_none() {
+        let fault =
+            Diagnostic::at(code::UNKNOWN_KIND, node.span, format!("there is no kind of stage called {}", quoted(node)));
+        faults.push(fault.label(did_you_mean(name, kinds.names())).help(listed("kinds", kinds.names())));
+    }
+    found
+}
+
+fn quoted(node: &Node) -> String {
+    node.as_text().map_or_else(|| node.describe(), |text| format!("`{}`", crate::node::shorten(text)))
+}
+
+/// Returns what other stages may read of a stage. Where its parameters are wrong, its ports are those of the defaults,
+/// unless they may depend on parameters.
+fn writer(draft: &Draft<'_>) -> Writer {
+    let ports = draft.entry.and_then(|entry| match &draft.params {
+        Some(params) => Some((entry.kind.ports)(&params.resolved)),
+        None => Some((entry.kind.ports)(&Value::Null)).filter(|ports| !ports.open_inputs),
+    });
+    Writer {
+        name: draft.text.key.text.clone(),
+        span: draft.text.key.span,
+        kind: draft.entry.map(|e| e.kind.name),
+        ports,
+    }
+}
+
+/// Joins what is known of a stage; one of an unknown kind is left out.
+fn finish(draft: Draft<'_>, writer: Writer, bound: Vec<Bound>) -> Option<StageDef> {
+    let kind = draft.entry?.kind.clone();
+    let (resolved, differing) = draft.params.map_or((json!({}), BTreeMap::new()), |p| (p.resolved, p.differing));
+    Some(StageDef {
+        name: writer.name,
+        kind,
+        params: resolved,
+        differing,
+        ports: writer.ports.unwrap_or_default(),
+        inputs: bound.into_iter().map(|(binding, _)| binding).collect(),
+        env: draft.env,
+        run: draft.run,
+        allow_missing: draft.text.allow_missing,
+        line: draft.text.key.span.line as usize,
+    })
+}

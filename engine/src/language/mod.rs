@@ -1,0 +1,277 @@
+//! The language: from the text of a pipeline to a checked [`Study`].
+//!
+//! ```text
+//! text -> Node tree -> overrides of --set -> for each case: overrides, ${}, parameters, inputs -> Study
+//! ```
+//!
+//! Every step goes on behind a fault, so that one load reports them all; a fault never makes a second one downstream of it.
+
+mod case;
+mod cycle;
+mod expect;
+mod input;
+mod interpolate;
+mod kinds;
+mod nearest;
+mod overrides;
+mod params;
+mod pipeline;
+mod place;
+mod reference;
+mod roots;
+mod run_keys;
+mod shape;
+mod sweep;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+
+pub use kinds::Kinds;
+
+use crate::code;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::node::Node;
+use crate::study::{Case, CaseRef, Study};
+use crate::yaml;
+use case::{Checked, Context, Edge};
+use cycle::CaseName;
+use nearest::{did_you_mean, listed};
+use overrides::Override;
+use place::Place;
+use sweep::Sweep;
+
+/// What to load, as the command line says it.
+#[derive(Debug, Clone)]
+pub struct LoadRequest {
+    /// The pipeline file; `-` takes `text`.
+    pub file: PathBuf,
+    /// Text to read instead of the file.
+    pub text: Option<String>,
+    /// The `--set` options, `path=value` each.
+    pub overrides: Vec<String>,
+    /// The sweep to run.
+    pub sweep: Option<String>,
+    /// Glob over the names of its cases.
+    pub cases: Option<String>,
+    /// Checks every case of every sweep too, not only those that the study holds.
+    pub check_all: bool,
+    /// Reads an environment variable.
+    pub env: fn(&str) -> Option<String>,
+}
+
+impl LoadRequest {
+    /// Returns a request for a file as it stands.
+    pub fn new(file: impl Into<PathBuf>) -> LoadRequest {
+        let env = |name: &str| std::env::var(name).ok();
+        let (text, overrides, sweep, cases) = (None, Vec::new(), None, None);
+        LoadRequest { file: file.into(), text, overrides, sweep, cases, check_all: false, env }
+    }
+}
+
+/// Loads and checks a pipeline.
+///
+/// # Errors
+/// All faults, in file order.
+pub fn load(request: &LoadRequest, kinds: &Kinds) -> Result<Study, Diagnostics> {
+    let mut faults = Diagnostics::default();
+    let text = match read_text(request) {
+        Ok(text) => text,
+        Err(fault) => {
+            faults.push(*fault);
+            return Err(faults.finished(&request.file, "", &request.overrides));
+        }
+    };
+    match load_text(request, kinds, &text, &mut faults) {
+        Some(study) if faults.is_empty() => Ok(study),
+        _ => Err(faults.finished(&request.file, &text, &request.overrides)),
+    }
+}
+
+fn read_text(request: &LoadRequest) -> Result<String, Box<Diagnostic>> {
+    if let Some(text) = &request.text {
+        return Ok(text.clone());
+    }
+    let unreadable = |words: String, help: &str| {
+        let message = format!("cannot read `{}`: {words}", request.file.display());
+        Box::new(Diagnostic {
+            file: Some(request.file.clone()),
+            ..Diagnostic::nowhere(code::UNREADABLE, message).help(help)
+        })
+    };
+    let size = std::fs::metadata(&request.file)
+        .map_err(|e| unreadable(e.to_string(), "`watershed init` writes a pipeline that runs"))?;
+    if !size.is_file() {
+        return Err(unreadable("it is not a file".into(), "name a `.yaml` file"));
+    }
+    if size.len() > yaml::MAX_BYTES as u64 {
+        return Err(Box::new(yaml::too_large(size.len())));
+    }
+    let bytes = std::fs::read(&request.file).map_err(|e| unreadable(e.to_string(), "make it readable"))?;
+    String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text".into(), "save it as UTF-8"))
+}
+
+fn load_text(request: &LoadRequest, kinds: &Kinds, text: &str, faults: &mut Diagnostics) -> Option<Study> {
+    let mut tree = match yaml::parse(text) {
+        Ok(tree) => tree,
+        Err(fault) => {
+            faults.push(*fault);
+            return None;
+        }
+    };
+    for change in overrides::read(&request.overrides, faults) {
+        overrides::apply(&mut tree, &change, faults);
+    }
+    let sweeps = sweep::expand(&tree, faults);
+    check_sweep_paths(&tree, &sweeps, faults);
+    let mut place = match Place::of(&request.file) {
+        Ok(place) => place,
+        Err(error) => {
+            faults.push(Diagnostic::nowhere(code::UNREADABLE, format!("cannot find the current folder: {error}")));
+            return None;
+        }
+    };
+    place.roots = roots::read(&tree, &place, request.env, faults);
+    let names: BTreeMap<String, Vec<String>> =
+        sweeps.iter().map(|s| (s.key.text.clone(), s.cases.iter().map(|c| c.name.clone()).collect())).collect();
+    let context = Context { kinds, place: &place, sweeps: &names, lookup: request.env };
+    let mut loader = Loader { tree: &tree, context, sweeps: &sweeps, edges: Vec::new(), faults };
+    let chosen = loader.choose(request);
+    let checked = loader.check_chosen(request, chosen);
+    let named = loader.check_named();
+    if request.check_all {
+        loader.check_rest(&named);
+    }
+    cycle::find(&loader.edges, loader.faults);
+    let (cases, first) = checked;
+    let stem = request.file.file_stem().and_then(|s| s.to_str()).filter(|s| *s != "-").unwrap_or("pipeline");
+    Some(Study {
+        name: first.name.unwrap_or_else(|| stem.to_string()),
+        file: request.file.clone(),
+        root: place.root.clone(),
+        text: text.to_string(),
+        sweep: request.sweep.clone(),
+        cases,
+        named,
+        expect: first.expect,
+    })
+}
+
+/// Looks at the paths of every sweep, run or not: a stale path is better found before its sweep is needed.
+fn check_sweep_paths(tree: &Node, sweeps: &[Sweep], faults: &mut Diagnostics) {
+    let mut seen = std::collections::HashSet::new();
+    for change in sweeps.iter().flat_map(|s| &s.cases).flat_map(|c| &c.overrides) {
+        if seen.insert(change.path.as_str()) {
+            overrides::check(tree, &change.path, change.span, faults);
+        }
+    }
+}
+
+/// Checks cases and remembers what they read.
+struct Loader<'a> {
+    tree: &'a Node,
+    context: Context<'a>,
+    sweeps: &'a [Sweep],
+    edges: Vec<(CaseName, Vec<Edge>)>,
+    faults: &'a mut Diagnostics,
+}
+
+/// What the first case says of the pipeline as a whole.
+#[derive(Default)]
+struct Whole {
+    name: Option<String>,
+    expect: Vec<crate::study::Expectation>,
+}
+
+impl<'a> Loader<'a> {
+    /// Returns the cases to run: sweep, name, overrides.
+    fn choose(&mut self, request: &LoadRequest) -> Vec<(CaseName, &'a [Override])> {
+        let Some(name) = &request.sweep else { return vec![(None, &[])] };
+        let Some(sweep) = self.sweeps.iter().find(|s| s.key.text == *name) else {
+            let names = || self.sweeps.iter().map(|s| s.key.text.as_str());
+            let near = did_you_mean(name, names());
+            let help =
+                [near, listed("sweeps", names())].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join(" ");
+            self.faults
+                .push(Diagnostic::nowhere(code::UNKNOWN_SWEEP, format!("there is no sweep `{name}`")).help(help));
+            return vec![(None, &[])];
+        };
+        let pattern = request.cases.as_deref().unwrap_or("*");
+        let fitting = sweep.cases.iter().filter(|case| sweep::fits(pattern, &case.name));
+        let chosen: Vec<_> = fitting.map(|c| (Some((name.clone(), c.name.clone())), &c.overrides[..])).collect();
+        if chosen.is_empty() && !sweep.cases.is_empty() {
+            let message = format!("no case of sweep `{name}` fits `{pattern}`");
+            let help = listed("cases", sweep.cases.iter().map(|c| c.name.as_str()));
+            self.faults.push(Diagnostic::nowhere(code::UNKNOWN_SWEEP, message).help(help));
+        }
+        chosen
+    }
+
+    fn check_chosen(&mut self, request: &LoadRequest, chosen: Vec<(CaseName, &'a [Override])>) -> (Vec<Case>, Whole) {
+        let mut whole = Whole::default();
+        if request.sweep.is_some() && request.check_all {
+            self.check_case(None, &[]);
+        }
+        let mut cases = Vec::new();
+        for (index, (name, changes)) in chosen.into_iter().enumerate() {
+            let (case, checked) = self.check_case(name, changes);
+            cases.push(case);
+            if index == 0 {
+                whole = checked;
+            }
+        }
+        (cases, whole)
+    }
+
+    fn check_case(&mut self, name: CaseName, changes: &[Override]) -> (Case, Whole) {
+        let Checked { name: title, stages, edges, expect } = if changes.is_empty() {
+            case::check(self.tree, &self.context, self.faults)
+        } else {
+            let mut tree = self.tree.clone();
+            changes.iter().for_each(|change| overrides::apply(&mut tree, change, self.faults));
+            case::check(&tree, &self.context, self.faults)
+        };
+        let overrides = changes.iter().map(|c| (c.path.clone(), c.value.to_json())).collect();
+        let case = Case { name: name.as_ref().map(|(_, case)| case.clone()), overrides, stages };
+        self.edges.push((name, edges));
+        (case, Whole { name: title, expect })
+    }
+
+    /// Checks the cases that inputs name, and those that they name in turn.
+    fn check_named(&mut self) -> BTreeMap<(String, String), Case> {
+        let mut named = BTreeMap::new();
+        let mut waiting: VecDeque<(String, String)> =
+            self.edges.iter().flat_map(|(_, edges)| named_by(edges)).collect();
+        while let Some(name) = waiting.pop_front() {
+            if named.contains_key(&name) {
+                continue;
+            }
+            let sweep = self.sweeps.iter().find(|s| s.key.text == name.0);
+            let Some(text) = sweep.and_then(|s| s.cases.iter().find(|c| c.name == name.1)) else { continue };
+            let (case, _) = self.check_case(Some(name.clone()), &text.overrides);
+            waiting.extend(self.edges.last().map(|(_, edges)| named_by(edges)).unwrap_or_default());
+            named.insert(name, case);
+        }
+        named
+    }
+
+    fn check_rest(&mut self, named: &BTreeMap<(String, String), Case>) {
+        for sweep in self.sweeps {
+            for text in &sweep.cases {
+                let name = (sweep.key.text.clone(), text.name.clone());
+                let is_done =
+                    named.contains_key(&name) || self.edges.iter().any(|(done, _)| done.as_ref() == Some(&name));
+                if !is_done {
+                    self.check_case(Some(name), &text.overrides);
+                }
+            }
+        }
+    }
+}
+
+fn named_by(edges: &[Edge]) -> Vec<(String, String)> {
+    let name = |edge: &Edge| match &edge.case {
+        CaseRef::Named { sweep, case } => Some((sweep.clone(), case.clone())),
+        CaseRef::Same | CaseRef::All => None,
+    };
+    edges.iter().filter_map(name).collect()
+}

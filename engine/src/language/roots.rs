@@ -1,0 +1,71 @@
+//! `roots:`: folders outside the project that inputs may name as `ROOT:path`. Where they are is in no key.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::code;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::language::pipeline::unknown_key;
+use crate::language::place::Place;
+use crate::node::Node;
+
+/// Reads `roots: {NAME: {env: VARIABLE, default: path}}`, or `{NAME: path}` for short.
+pub fn read(
+    tree: &Node,
+    place: &Place,
+    lookup: fn(&str) -> Option<String>,
+    faults: &mut Diagnostics,
+) -> BTreeMap<String, PathBuf> {
+    let entries = tree.get("roots").and_then(Node::as_map).unwrap_or_default();
+    let mut roots = BTreeMap::new();
+    for (key, node) in entries {
+        if matches!(key.text.as_str(), "hf" | "http" | "https") || key.text.contains(['.', '/', '@', ':']) {
+            let message = format!("a root may not be called `{}`", key.text);
+            faults.push(
+                Diagnostic::at(code::WRONG_SHAPE, key.span, message).help("call it otherwise, for example `models`"),
+            );
+            continue;
+        }
+        if let Some(path) = folder(&key.text, node, place, lookup, faults) {
+            roots.insert(key.text.clone(), path);
+        }
+    }
+    roots
+}
+
+fn folder(
+    name: &str,
+    node: &Node,
+    place: &Place,
+    lookup: fn(&str) -> Option<String>,
+    faults: &mut Diagnostics,
+) -> Option<PathBuf> {
+    if let Some(text) = node.as_text() {
+        return Some(place.absolute(text, node.base));
+    }
+    let help = format!("write `{name}: {{env: VARIABLE, default: ./{name}}}`");
+    let Some(entries) = node.as_map() else {
+        let message = format!("root `{name}`: expected a map, found {}", node.describe());
+        faults.push(Diagnostic::at(code::WRONG_SHAPE, node.span, message).help(help));
+        return None;
+    };
+    for (key, _) in entries.iter().filter(|(key, _)| !matches!(key.text.as_str(), "env" | "default")) {
+        faults.push(unknown_key(key, &format!("root `{name}`"), &["env", "default"]));
+    }
+    let variable = node.get("env").and_then(Node::as_text);
+    if let Some(value) = variable.and_then(lookup) {
+        return Some(place.current.join(value));
+    }
+    let default = node.get("default").filter(|d| d.as_text().is_some());
+    let Some(default) = default else {
+        let message = match variable {
+            Some(variable) => {
+                format!("root `{name}`: the environment variable `{variable}` is not set, and there is no default")
+            }
+            None => format!("root `{name}` says no folder"),
+        };
+        faults.push(Diagnostic::at(code::ENV_NOT_SET, node.span, message).help(help));
+        return None;
+    };
+    default.as_text().map(|text| place.absolute(text, default.base))
+}
