@@ -17,6 +17,7 @@ pub mod mix;
 pub mod record;
 pub mod seeded;
 pub mod split;
+pub mod synthetic;
 pub mod teacher;
 pub mod text;
 
@@ -25,6 +26,7 @@ use watershed_engine::Kind;
 /// Returns every kind, in the order of the documentation.
 pub fn kinds() -> Vec<Kind> {
     vec![
+        Kind::of::<synthetic::Synthetic>(),
         Kind::of::<ingest::Ingest>(),
         Kind::of::<examples::Examples>(),
         Kind::of::<holdout::Holdout>(),
