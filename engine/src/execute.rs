@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -249,11 +250,23 @@ struct NodeSink<'a> {
     node: &'a Node,
     log: &'a RunLog,
     told: Mutex<Told>,
+    progressed_ms: AtomicU64,
 }
 
 impl<'a> NodeSink<'a> {
     fn new(node: &'a Node, log: &'a RunLog) -> NodeSink<'a> {
-        NodeSink { node, log, told: Mutex::default() }
+        NodeSink { node, log, told: Mutex::default(), progressed_ms: AtomicU64::new(0) }
+    }
+
+    /// Kinds may tell progress as often as they like; the log keeps five lines a second and the last one.
+    fn is_time_for_progress(&self, last: bool) -> bool {
+        let now = self.log.elapsed_ms() + 1;
+        let before = self.progressed_ms.load(Ordering::Relaxed);
+        let due = last || before == 0 || now - before >= 200;
+        if due {
+            self.progressed_ms.store(now, Ordering::Relaxed);
+        }
+        due
     }
 }
 
@@ -263,7 +276,9 @@ impl Sink for NodeSink<'_> {
         let told = || self.told.lock().expect("no thread panics while it holds this lock");
         match event {
             JobEvent::Progress { done, total, unit, note } => {
-                self.log.emit(Event::Progress { stage, case, done, total, unit, note });
+                if self.is_time_for_progress(done == total) {
+                    self.log.emit(Event::Progress { stage, case, done, total, unit, note });
+                }
             }
             JobEvent::Metric { step, epoch, values } => {
                 self.log.emit(Event::Metric { stage, case, step, epoch, values })

@@ -8,6 +8,8 @@
 //!
 //! The engine knows no kind of stage: the root program hands it a list of [`Kind`]s made from [`Stage`]s.
 
+pub mod archive;
+pub mod cli;
 pub mod code;
 pub mod diagnostic;
 pub mod event;
@@ -25,8 +27,10 @@ pub mod plan;
 pub mod port;
 pub mod preview;
 pub mod process;
+pub mod progress;
 pub mod reason;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod runlog;
 pub mod session;

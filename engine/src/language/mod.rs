@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
 pub use kinds::Kinds;
+pub use nearest::nearest;
+pub use place::project_root;
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};

@@ -33,6 +33,12 @@ enum Verdict {
     Unreadable(String),
 }
 
+/// Returns the project around a folder: the nearest ancestor with `watershed.root` or `.git`, else the folder itself.
+pub fn project_root(folder: &Path) -> PathBuf {
+    let is_root = |dir: &&Path| dir.join("watershed.root").exists() || dir.join(".git").exists();
+    folder.ancestors().find(is_root).unwrap_or(folder).to_path_buf()
+}
+
 impl Place {
     /// Finds the folders of a pipeline; `-` stands in the current folder.
     ///
@@ -44,8 +50,7 @@ impl Place {
             Some(parent) if file != Path::new("-") => normal(&current.join(parent)),
             _ => current.clone(),
         };
-        let is_root = |dir: &&Path| dir.join("watershed.root").exists() || dir.join(".git").exists();
-        let root = folder.ancestors().find(is_root).unwrap_or(&folder).to_path_buf();
+        let root = project_root(&folder);
         Ok(Place {
             folder,
             current,

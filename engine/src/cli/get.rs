@@ -1,0 +1,159 @@
+//! `get`: copies an output out of the store as ordinary writable files.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use watershed_cache::{ActionResult, Store, Stored};
+
+use super::{Choice, Common, open, out};
+use crate::archive::{self, Run};
+use crate::plan::{self, State};
+use crate::record::Provenance;
+use crate::stage::Kind;
+
+/// Options of `get`.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    choice: Choice,
+    /// Where to write; `-` prints a single file.
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    /// Takes the output of a former run instead of the pipeline as it stands.
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+}
+
+pub fn get(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
+    match find(options, common, kinds).and_then(|(store, stored)| write(&store, &stored, &options.output)) {
+        Ok(()) => 0,
+        Err((code, text)) => {
+            if !text.is_empty() {
+                out::complain(format!("error: {text}"));
+            }
+            code
+        }
+    }
+}
+
+type Fault = (i32, String);
+
+fn find(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> Result<(Store, Stored), Fault> {
+    let Some(word) = options.choice.words.last().filter(|w| !w.ends_with(".yaml") && !w.ends_with(".yml")) else {
+        return Err((2, "name the output: STAGE or STAGE.PORT".into()));
+    };
+    let (stage, port) = split(word);
+    match &options.run {
+        Some(run) => from_run(common, run, &stage, port.as_deref()),
+        None => from_pipeline(options, common, kinds, &stage, port.as_deref()),
+    }
+}
+
+/// Splits `stage.port`, `stage.port@case` and `stage@case.port`.
+fn split(word: &str) -> (String, Option<String>) {
+    let (name, case) = word.split_once('@').map_or((word, ""), |(n, c)| (n, c));
+    if let Some((stage, port)) = name.split_once('.') {
+        let stage = if case.is_empty() { stage.to_string() } else { format!("{stage}@{case}") };
+        return (stage, Some(port.to_string()));
+    }
+    match word.rsplit_once('.') {
+        Some((stage, port)) if case.contains('.') => (stage.to_string(), Some(port.to_string())),
+        _ => (word.to_string(), None),
+    }
+}
+
+fn from_run(common: &Common, run: &str, stage: &str, port: Option<&str>) -> Result<(Store, Stored), Fault> {
+    let store = Store::open(&open::cache_here(common)).map_err(|e| (4, e.to_string()))?;
+    let folder = archive::find(&store.runs(), run).map_err(|e| (1, e))?;
+    let run = Run::read(&folder).map_err(|e| (1, format!("cannot read `{}`: {e}", folder.display())))?;
+    let mut nodes = run.nodes.iter().filter(|n| n.title() == stage || n.stage == stage);
+    let node = nodes.next().ok_or_else(|| (3, format!("run {} has no stage `{stage}`", run.id)))?;
+    if nodes.next().is_some() {
+        return Err((3, format!("run {} has several cases of `{stage}`; write `{stage}@CASE`", run.id)));
+    }
+    let record = node.record(&store).ok_or_else(|| (1, format!("`{stage}` left nothing in the store")))?;
+    let stored = choose(&record, &node.kind, stage, port)?;
+    Ok((store, stored))
+}
+
+fn from_pipeline(
+    options: &Options,
+    common: &Common,
+    kinds: fn() -> Vec<Kind>,
+    stage: &str,
+    port: Option<&str>,
+) -> Result<(Store, Stored), Fault> {
+    let mut choice = options.choice.clone();
+    choice.words.pop();
+    let session = open::session(&choice, common, kinds).map_err(|code| (code, String::new()))?;
+    let nodes = open::nodes_named(&session, stage).map_err(|code| (code, String::new()))?;
+    let [node] = nodes.as_slice() else {
+        return Err((3, format!("there are several cases of `{stage}`; write `{stage}@CASE`")));
+    };
+    let lines = plan::plan(&session, &[*node], &[]);
+    let state = lines.into_iter().find(|l| l.node == *node).map(|l| l.state);
+    let Some(State::Hit(_, record)) = state else {
+        return Err((10, format!("`{stage}` is not in the store as the pipeline stands; `watershed run` makes it")));
+    };
+    let stored = choose(&record, session.graph.nodes[*node].stage.kind.name, stage, port)?;
+    Ok((session.store, stored))
+}
+
+/// Chooses the output: the one named, else the only data output, else the one named like the kind's main type.
+fn choose(record: &ActionResult, kind: &str, stage: &str, port: Option<&str>) -> Result<Stored, Fault> {
+    let names: Vec<&str> = record.outputs.keys().map(String::as_str).collect();
+    if let Some(port) = port {
+        let found = record.outputs.get(port).cloned();
+        return found.ok_or_else(|| (3, format!("`{stage}` has no output `{port}`; it has {}", names.join(", "))));
+    }
+    let data: Vec<(&String, &Stored)> = record.outputs.iter().filter(|(_, s)| !s.report).collect();
+    if let [(_, only)] = data.as_slice() {
+        return Ok((*only).clone());
+    }
+    let types = Provenance::of(record).map(|p| p.manifest.outputs).unwrap_or_default();
+    let main: Vec<_> = data.iter().filter(|(name, _)| types.get(*name).is_some_and(|t| *t == **name)).collect();
+    match main.as_slice() {
+        [(_, only)] => Ok((*only).clone()),
+        _ => Err((3, format!("`{stage}` ({kind}) has several outputs; write {}", alternatives(stage, &data)))),
+    }
+}
+
+fn alternatives(stage: &str, data: &[(&String, &Stored)]) -> String {
+    data.iter().map(|(name, _)| format!("`{stage}.{name}`")).collect::<Vec<_>>().join(" or ")
+}
+
+fn write(store: &Store, stored: &Stored, target: &Path) -> Result<(), Fault> {
+    if target == Path::new("-") {
+        return print(store, stored);
+    }
+    if target.exists() && stored.artifact.folder {
+        std::fs::remove_dir_all(target).or_else(|_| std::fs::remove_file(target)).map_err(|e| (6, e.to_string()))?;
+    }
+    store.copy_out(&stored.artifact, target).map_err(|e| (if e.is_environment() { 6 } else { 4 }, e.to_string()))
+}
+
+fn print(store: &Store, stored: &Stored) -> Result<(), Fault> {
+    if stored.artifact.folder {
+        return Err((2, "a folder cannot be printed; give a path instead of `-`".into()));
+    }
+    store.verify(&stored.artifact).map_err(|e| (4, e.to_string()))?;
+    let bytes = std::fs::read(store.blob(&stored.artifact.digest)).map_err(|e| (4, e.to_string()))?;
+    let _ = std::io::stdout().lock().write_all(&bytes);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stage_port_and_case_are_told_apart() {
+        let some = |p: &str| Some(p.to_string());
+        assert_eq!(split("a"), ("a".into(), None));
+        assert_eq!(split("a.p"), ("a".into(), some("p")));
+        assert_eq!(split("a@c.p"), ("a@c".into(), some("p")));
+        assert_eq!(split("a.p@c"), ("a@c".into(), some("p")));
+        assert_eq!(split("a@c"), ("a@c".into(), None));
+    }
+}

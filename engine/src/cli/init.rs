@@ -1,0 +1,59 @@
+//! `init`: writes a project that runs as it stands.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Template, out};
+
+/// Options of `init`.
+#[derive(Args)]
+pub struct Options {
+    /// Folder to write into; made if it is not there.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Which project.
+    #[arg(long, value_name = "NAME", default_value = "quickstart")]
+    template: String,
+}
+
+pub fn init(options: &Options, templates: &[Template]) -> i32 {
+    let Some(template) = templates.iter().find(|t| t.name == options.template) else {
+        let names: Vec<String> = templates.iter().map(|t| format!("  {:11} {}", t.name, t.about)).collect();
+        out::complain(format!("error: there is no template `{}`; there are\n{}", options.template, names.join("\n")));
+        return 2;
+    };
+    let there = template.files.iter().map(|(name, _)| options.folder.join(name)).find(|p| p.exists());
+    if let Some(path) = there.filter(|p| p.file_name().is_none_or(|n| n != ".gitignore")) {
+        out::complain(format!("error: `{}` exists already; choose another folder", path.display()));
+        return 1;
+    }
+    match write(options, template) {
+        Ok(()) => {
+            let folder = options.folder.display();
+            out::say(format!(
+                "wrote {} ({}) to {folder}\nnext: cd {folder} && watershed run",
+                template.name, template.about
+            ));
+            0
+        }
+        Err(error) => {
+            out::complain(format!("error: cannot write into `{}`: {error}", options.folder.display()));
+            6
+        }
+    }
+}
+
+fn write(options: &Options, template: &Template) -> std::io::Result<()> {
+    fs::create_dir_all(&options.folder)?;
+    // Marks the project's root, so that the store lies here and not in a repository around it.
+    fs::write(options.folder.join("watershed.root"), "")?;
+    for (name, text) in template.files {
+        let path = options.folder.join(name);
+        if !path.exists() {
+            fs::write(path, text)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! The command line: one file a command. Only this house, `progress` and `report` print.
+
+mod check;
+mod get;
+mod graph;
+mod init;
+mod kinds;
+mod log;
+mod open;
+mod out;
+mod plan;
+mod report;
+mod run;
+mod runs;
+mod schema;
+mod show;
+mod why;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::stage::Kind;
+
+/// A declarative workflow engine for fine-tuning and evaluating language models.
+#[derive(Parser)]
+#[command(name = "watershed", version, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Options of every command.
+#[derive(Args, Clone)]
+struct Common {
+    /// Folder of the store (default: `.watershed` in the project's root).
+    #[arg(long, global = true, value_name = "DIR", env = "WATERSHED_CACHE")]
+    cache: Option<PathBuf>,
+    /// Form of what is printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// For programs: one JSON document, or one event a line for `run`.
+    Json,
+    /// Graphviz, for `graph`.
+    Dot,
+    /// Mermaid, for `graph`.
+    Mermaid,
+    /// A picture, for `graph`.
+    Svg,
+}
+
+/// Which pipeline, with which changes.
+#[derive(Args, Clone)]
+struct Choice {
+    /// Pipeline FILE (ends in .yaml or .yml, or is `-`; default watershed.yaml), then stages, `stage@case` in a sweep.
+    #[arg(value_name = "FILE|STAGE")]
+    words: Vec<String>,
+    /// Sets a parameter for this command, for example `--set tuned.lora.r=16`.
+    #[arg(long = "set", value_name = "PATH=VALUE", value_parser = with_equals_sign)]
+    set: Vec<String>,
+    /// Runs the cases of a sweep.
+    #[arg(long, value_name = "NAME")]
+    sweep: Option<String>,
+    /// Only the cases whose names match, for example `config-*`.
+    #[arg(long, value_name = "GLOB", requires = "sweep")]
+    cases: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes a project that runs as it stands.
+    Init(init::Options),
+    /// Says everything that is wrong with a pipeline, without running it.
+    Check(Choice),
+    /// Tells what `run` would do, and why.
+    Plan(plan::Options),
+    /// Executes what is not in the store yet.
+    Run(run::Options),
+    /// Tells the chain of reasons for which a stage would run.
+    Why(Choice),
+    /// Shows stages, parameters and metrics of a run.
+    Show(show::Options),
+    /// Lists runs, newest first.
+    Runs,
+    /// Prints what a stage logged.
+    Log(log::Options),
+    /// Copies an output out of the store.
+    Get(get::Options),
+    /// Writes a run as one HTML page.
+    Report(report::Options),
+    /// Lists kinds of stages, or the parameters and ports of one.
+    Kinds(kinds::Options),
+    /// Prints the JSON Schema of pipelines.
+    Schema,
+    /// Prints the graph of a pipeline.
+    Graph(Choice),
+}
+
+/// A project that `init` writes.
+pub struct Template {
+    /// Name in `--template`.
+    pub name: &'static str,
+    /// What it shows, in a few words.
+    pub about: &'static str,
+    /// Its files: name and text.
+    pub files: &'static [(&'static str, &'static str)],
+}
+
+/// Runs the command line of a program that ships these kinds and templates; returns the exit code.
+pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return out::usage(&error),
+    };
+    let common = &cli.common;
+    let drawing = matches!(common.format, Format::Dot | Format::Mermaid | Format::Svg);
+    if drawing && !matches!(cli.command, Command::Graph(_)) {
+        out::complain("error: only `graph` prints drawings; use --format human or json");
+        return 2;
+    }
+    match cli.command {
+        Command::Init(options) => init::init(&options, templates),
+        Command::Check(choice) => check::check(&choice, common, kinds),
+        Command::Plan(options) => plan::plan(&options, common, kinds),
+        Command::Run(options) => run::run(&options, common, kinds),
+        Command::Why(choice) => why::why(&choice, common, kinds),
+        Command::Show(options) => show::show(&options, common),
+        Command::Runs => runs::runs(common),
+        Command::Log(options) => log::log(&options, common),
+        Command::Get(options) => get::get(&options, common, kinds),
+        Command::Report(options) => report::report(&options, common),
+        Command::Kinds(options) => kinds::kinds(&options, common, kinds),
+        Command::Schema => schema::schema(kinds),
+        Command::Graph(choice) => graph::graph(&choice, common, kinds),
+    }
+}
+
+fn with_equals_sign(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((path, _)) if !path.trim().is_empty() => Ok(text.to_string()),
+        _ => Err("expected PATH=VALUE, for example tuned.lora.r=16".into()),
+    }
+}

@@ -1,0 +1,107 @@
+//! From the words of the command line to an open session.
+
+use std::path::{Path, PathBuf};
+
+use super::{Choice, Common, Format, out};
+use crate::diagnostic::Diagnostics;
+use crate::graph::NodeId;
+use crate::language::{self, Kinds, LoadRequest};
+use crate::session::Session;
+use crate::stage::Kind;
+use crate::study::Study;
+
+/// Exit code of an invalid pipeline.
+pub const INVALID: i32 = 3;
+
+/// Loads the pipeline that a command names, and tells what is wrong with it.
+///
+/// # Errors
+/// The exit code, after the diagnostics were printed.
+pub fn study(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>, check_all: bool) -> Result<Study, i32> {
+    let file = file_of(&choice.words);
+    let request = LoadRequest {
+        text: if file == Path::new("-") { Some(std::io::read_to_string(std::io::stdin()).unwrap_or_default()) } else { None },
+        overrides: choice.set.clone(),
+        sweep: choice.sweep.clone(),
+        cases: choice.cases.clone(),
+        check_all,
+        ..LoadRequest::new(file)
+    };
+    language::load(&request, &Kinds::new(kinds())).map_err(|faults| refuse(&faults, common))
+}
+
+/// Opens the pipeline that a command names on its store.
+///
+/// # Errors
+/// The exit code, after the fault was printed.
+pub fn session(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> Result<Session, i32> {
+    let study = study(choice, common, kinds, false)?;
+    let cache = cache_of(&study.root, common);
+    Session::open(study, &cache).map_err(|error| {
+        out::complain(format!("error: {error}"));
+        4
+    })
+}
+
+/// Finds the nodes that the words after FILE name.
+///
+/// # Errors
+/// Exit code 3 for a name that there is not.
+pub fn targets(session: &Session, choice: &Choice) -> Result<Vec<NodeId>, i32> {
+    let mut nodes = Vec::new();
+    for word in stages_of(&choice.words) {
+        nodes.extend(nodes_named(session, word)?);
+    }
+    Ok(nodes)
+}
+
+/// Finds the nodes called `stage`, `stage@case` or `stage@sweep/case`.
+///
+/// # Errors
+/// Exit code 3 for a name that there is not.
+pub fn nodes_named(session: &Session, word: &str) -> Result<Vec<NodeId>, i32> {
+    let (stage, case) =
+        word.split_once('@').map_or((word, None), |(s, c)| (s, Some(c.rsplit('/').next().unwrap_or(c))));
+    let found: Vec<NodeId> = match case {
+        None => session.graph.nodes_of(stage),
+        Some(case) => session.graph.find(stage, Some(case)).into_iter().collect(),
+    };
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let names = session.graph.nodes.iter().map(|n| n.stage.name.as_str());
+    let help = language::nearest(stage, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+    out::complain(format!("error: there is no stage `{word}` in `{}`{help}", session.study.name));
+    Err(INVALID)
+}
+
+/// Returns the store's folder for commands that need no pipeline: of the project around the current folder.
+pub fn cache_here(common: &Common) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    cache_of(&language::project_root(&here), common)
+}
+
+fn cache_of(root: &Path, common: &Common) -> PathBuf {
+    common.cache.clone().unwrap_or_else(|| root.join(".watershed"))
+}
+
+/// Prints diagnostics in the form asked for; returns the exit code.
+fn refuse(faults: &Diagnostics, common: &Common) -> i32 {
+    match common.format {
+        Format::Json => out::json(faults),
+        _ => out::complain(faults.to_string().trim_end()),
+    }
+    INVALID
+}
+
+fn is_file(word: &str) -> bool {
+    word == "-" || word.ends_with(".yaml") || word.ends_with(".yml")
+}
+
+fn file_of(words: &[String]) -> PathBuf {
+    words.first().filter(|w| is_file(w)).map_or_else(|| PathBuf::from("watershed.yaml"), PathBuf::from)
+}
+
+fn stages_of(words: &[String]) -> &[String] {
+    if words.first().is_some_and(|w| is_file(w)) { &words[1..] } else { words }
+}

@@ -1,0 +1,201 @@
+//! `plan`: what `run` would do, and why; lints and the schedule preview before any training.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Choice, Common, Format, open, out};
+use crate::plan::{self, Planned, State};
+use crate::preview::Severity;
+use crate::reason;
+use crate::record::Provenance;
+use crate::session::Session;
+use crate::stage::Kind;
+
+/// Options of `plan`.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    choice: Choice,
+    /// Ends with exit code 10 when something would run.
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// Exit code of work pending.
+pub const PENDING: i32 = 10;
+
+pub fn plan(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
+    let opened = open::session(&options.choice, common, kinds);
+    let (session, targets) = match opened.and_then(|s| open::targets(&s, &options.choice).map(|t| (s, t))) {
+        Ok(opened) => opened,
+        Err(code) => return code,
+    };
+    let lines = plan::plan(&session, &targets, &[]);
+    session.save_index();
+    match common.format {
+        Format::Json => out::json(&document(&session, &lines)),
+        _ => out::say(text(&session, &lines)),
+    }
+    let pending = lines.iter().any(|l| !matches!(l.state, State::Hit(..)));
+    if pending && options.exit_code { PENDING } else { 0 }
+}
+
+/// Returns the plan as JSON, in the form that DESIGN.md fixes.
+pub fn document(session: &Session, lines: &[Planned]) -> Value {
+    let stages: Vec<Value> = lines.iter().map(|line| stage_document(session, line)).collect();
+    let lints: Vec<Value> = lints(session, lines);
+    json!({"stages": stages, "lints": lints})
+}
+
+fn stage_document(session: &Session, line: &Planned) -> Value {
+    let node = &session.graph.nodes[line.node];
+    let depends: Vec<String> = match &line.state {
+        State::Depends(nodes) => nodes.iter().map(|&n| session.graph.nodes[n].title()).collect(),
+        _ => Vec::new(),
+    };
+    let (state, key, reasons) = match &line.state {
+        State::Hit(key, _) => ("hit", Some(key.hex()), Vec::new()),
+        State::Run(key, reasons) => ("run", Some(key.hex()), reasons.clone()),
+        State::Depends(_) => ("depends", None, Vec::new()),
+        State::Broken(_) => ("run", None, Vec::new()),
+    };
+    let error = if let State::Broken(error) = &line.state { Some(error.to_string()) } else { None };
+    let inputs: Vec<Value> = node.inputs.iter().map(|i| input_document(session, i)).collect();
+    json!({
+        "stage": node.stage.name, "case": node.case(), "cases": node.cases, "state": state, "key": key,
+        "reasons": reasons, "depends_on": depends, "error": error,
+        "kind": node.stage.kind.name, "with": node.stage.params, "in": inputs, "preview": line.preview,
+    })
+}
+
+fn input_document(session: &Session, input: &crate::graph::NodeInput) -> Value {
+    let from = match &input.from {
+        crate::graph::From::Path { text, .. } => text.clone(),
+        crate::graph::From::Node { node, port, inside } => {
+            let inside = inside.as_ref().map(|p| format!("/{p}")).unwrap_or_default();
+            format!("{}.{port}{inside}", session.graph.nodes[*node].title())
+        }
+    };
+    json!({"port": input.port, "label": input.label, "from": from})
+}
+
+fn lints(session: &Session, lines: &[Planned]) -> Vec<Value> {
+    let mut all = Vec::new();
+    for line in lines {
+        let node = &session.graph.nodes[line.node];
+        for lint in line.preview.iter().flat_map(|p| &p.lints) {
+            let fatal = lint.severity == Severity::Fail;
+            all.push(json!({
+                "code": lint.code, "stage": node.stage.name, "case": node.case(),
+                "severity": if fatal { "fail" } else { "warn" }, "message": lint.message,
+            }));
+        }
+    }
+    all
+}
+
+/// Returns the plan for people.
+pub fn text(session: &Session, lines: &[Planned]) -> String {
+    let mut parts = vec![states(session, lines)];
+    parts.extend(previews(session, lines));
+    parts.extend(lint_lines(session, lines));
+    parts.push(summary(lines));
+    parts.join("\n")
+}
+
+fn states(session: &Session, lines: &[Planned]) -> String {
+    let width = lines.iter().map(|l| session.graph.nodes[l.node].title().len()).max().unwrap_or(0);
+    let line = |planned: &Planned| {
+        let title = session.graph.nodes[planned.node].title();
+        let (state, note) = state_note(session, planned);
+        format!("  {title:width$}  {state}  {note}").trim_end().to_string()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn state_note(session: &Session, planned: &Planned) -> (String, String) {
+    match &planned.state {
+        State::Hit(key, _) => (out::styled("32", "hit    "), out::styled("2", &key.hex()[..8])),
+        State::Run(_, reasons) => {
+            let texts: Vec<&str> = reasons.iter().map(|r| r.text.as_str()).collect();
+            (out::styled("33;1", "run    "), texts.join(", "))
+        }
+        State::Depends(nodes) => {
+            let names: Vec<String> = nodes.iter().map(|&n| session.graph.nodes[n].title()).collect();
+            (out::styled("36", "depends"), format!("on {}", names.join(", ")))
+        }
+        State::Broken(error) => (out::styled("31;1", "broken "), error.to_string()),
+    }
+}
+
+/// Returns a table for each stage that previewed something: a line a case, a column a fact.
+fn previews(session: &Session, lines: &[Planned]) -> Vec<String> {
+    let mut tables = Vec::new();
+    let mut stages: Vec<&str> = Vec::new();
+    for line in lines.iter().filter(|l| l.preview.is_some()) {
+        let name = session.graph.nodes[line.node].stage.name.as_str();
+        if !stages.contains(&name) {
+            stages.push(name);
+        }
+    }
+    for stage in stages {
+        let of_stage = lines.iter().filter(|l| session.graph.nodes[l.node].stage.name == stage);
+        tables.push(preview_table(session, stage, &of_stage.collect::<Vec<_>>()));
+    }
+    tables
+}
+
+fn preview_table(session: &Session, stage: &str, lines: &[&Planned]) -> String {
+    let previews: Vec<_> = lines.iter().filter_map(|l| Some((l.node, l.preview.as_ref()?))).collect();
+    let mut head = vec![stage.to_string()];
+    for (name, _) in previews.iter().flat_map(|(_, p)| &p.facts) {
+        if !head.contains(name) {
+            head.push(name.clone());
+        }
+    }
+    let timed = previews.iter().any(|(_, p)| p.cost.seconds.is_some());
+    let rows: Vec<Vec<String>> = previews
+        .iter()
+        .map(|(node, preview)| {
+            let mut row = vec![session.graph.nodes[*node].cases.join(",")];
+            let fact = |name: &String| preview.facts.iter().find(|(n, _)| n == name).map(|(_, v)| reason::shown(v));
+            row.extend(head[1..].iter().map(|name| fact(name).unwrap_or_else(|| "-".into())));
+            if timed {
+                row.push(preview.cost.seconds.map_or("-".into(), |s| out::duration((s * 1000.0) as u64)));
+            }
+            row
+        })
+        .collect();
+    if timed {
+        head.push("est. time".into());
+    }
+    format!("\n{}", out::table(&head, &rows))
+}
+
+fn lint_lines(session: &Session, lines: &[Planned]) -> Vec<String> {
+    let mut texts = Vec::new();
+    for line in lines {
+        for lint in line.preview.iter().flat_map(|p| &p.lints) {
+            let word = if lint.severity == Severity::Fail { "error" } else { "warning" };
+            texts.push(format!("{word}[{}]: {}: {}", lint.code, session.graph.nodes[line.node].title(), lint.message));
+        }
+    }
+    if !texts.is_empty() {
+        texts.insert(0, String::new());
+    }
+    texts
+}
+
+fn summary(lines: &[Planned]) -> String {
+    let count = |wanted: fn(&State) -> bool| lines.iter().filter(|l| wanted(&l.state)).count();
+    let run = count(|s| matches!(s, State::Run(..) | State::Broken(_)));
+    let depends = count(|s| matches!(s, State::Depends(_)));
+    let hits = count(|s| matches!(s, State::Hit(..)));
+    let saved: u64 = lines.iter().map(|l| if let State::Hit(_, r) = &l.state { wall(r) } else { 0 }).sum();
+    let saved = if saved > 0 { format!(" ({} of work saved)", out::duration(saved)) } else { String::new() };
+    format!("\n{run} to run, {depends} depend on them, {hits} in the store{saved}")
+}
+
+fn wall(result: &watershed_cache::ActionResult) -> u64 {
+    Provenance::of(result).map_or(0, |p| p.wall_ms)
+}

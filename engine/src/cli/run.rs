@@ -1,0 +1,115 @@
+//! `run`: executes what is not in the store yet.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Choice, Common, Format, open, out, plan};
+use crate::fault::StageError;
+use crate::plan::State;
+use crate::progress::Progress;
+use crate::run as engine;
+use crate::runlog::Entry;
+use crate::session::Session;
+use crate::signal;
+use crate::slots::{Slots, nvidia_devices};
+use crate::stage::Kind;
+use crate::walk;
+
+/// Options of `run`.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    choice: Choice,
+    /// Processors that stages may use at once (default: all).
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    jobs: Option<u32>,
+    /// Prints failures only.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Goes on with unrelated stages after a failure (the default in sweeps).
+    #[arg(long, conflicts_with = "fail_fast")]
+    keep_going: bool,
+    /// Starts nothing after a failure (the default outside sweeps).
+    #[arg(long)]
+    fail_fast: bool,
+    /// Runs a stage whatever the store holds; may be given several times.
+    #[arg(long, value_name = "STAGE")]
+    force: Vec<String>,
+    /// Executes nothing; ends with exit code 10 when something would run.
+    #[arg(long)]
+    frozen: bool,
+    /// Uses no network.
+    #[arg(long)]
+    offline: bool,
+    /// CUDA devices that stages may use, for example 0,2 (default: all).
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    gpus: Option<Vec<u32>>,
+    /// Where stages run; this version has `local` only.
+    #[arg(long, default_value = "local", value_parser = ["local"])]
+    executor: String,
+}
+
+/// How long a run waits for another process that executes the same action.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
+    let opened = open::session(&options.choice, common, kinds);
+    let (session, targets) = match opened.and_then(|s| open::targets(&s, &options.choice).map(|t| (s, t))) {
+        Ok(opened) => opened,
+        Err(code) => return code,
+    };
+    if options.frozen {
+        return frozen(&session, &targets, common);
+    }
+    let walk_options = match walk_options(options, &session) {
+        Ok(walk_options) => walk_options,
+        Err(code) => return code,
+    };
+    match engine::run(&session, &targets, walk_options, listener(options, common)) {
+        Ok(outcome) => outcome.exit,
+        Err(error) => {
+            out::complain(format!("error: {error}"));
+            if matches!(error, StageError::Environment(_)) { 6 } else { 1 }
+        }
+    }
+}
+
+fn frozen(session: &Session, targets: &[usize], common: &Common) -> i32 {
+    let lines = crate::plan::plan(session, targets, &[]);
+    let pending = lines.iter().any(|l| !matches!(l.state, State::Hit(..)));
+    match common.format {
+        Format::Json => out::json(&plan::document(session, &lines)),
+        Format::Human if pending => out::say(plan::text(session, &lines)),
+        _ => out::say(format!("{} in the store, nothing to run", lines.len())),
+    }
+    if pending { plan::PENDING } else { 0 }
+}
+
+fn walk_options(options: &Options, session: &Session) -> Result<walk::Options, i32> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut forced = Vec::new();
+    for word in &options.force {
+        forced.extend(open::nodes_named(session, word)?);
+    }
+    Ok(walk::Options {
+        slots: Slots::new(
+            options.jobs.map_or(processors, |j| j as usize),
+            options.gpus.clone().unwrap_or_else(nvidia_devices),
+        ),
+        keep_going: options.keep_going || (session.study.sweep.is_some() && !options.fail_fast),
+        forced,
+        offline: options.offline,
+        patience: PATIENCE,
+        cancel: signal::cancel_on_termination(),
+    })
+}
+
+fn listener(options: &Options, common: &Common) -> Box<dyn Fn(&Entry) + Send + Sync> {
+    if common.format == Format::Json {
+        return Box::new(|entry| out::json(&entry));
+    }
+    let progress = Mutex::new(Progress::new(options.quiet));
+    Box::new(move |entry| progress.lock().expect("no thread panics while it holds this lock").show(entry))
+}

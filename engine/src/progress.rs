@@ -1,0 +1,136 @@
+//! A run as it goes, for people: a line for each stage that ends, and on a terminal a live line for what runs.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+use crate::event::{Event, Reason};
+use crate::runlog::Entry;
+
+/// Seconds between progress lines where there is no terminal.
+const PACE_S: f64 = 10.0;
+
+/// Shows the lines of a run log as they come.
+pub struct Progress {
+    quiet: bool,
+    live: bool,
+    notes: BTreeMap<String, String>,
+    told: Instant,
+    hits: usize,
+}
+
+impl Progress {
+    /// Returns a display; `quiet` shows failures only.
+    pub fn new(quiet: bool) -> Progress {
+        let live = !quiet && std::io::stderr().is_terminal();
+        Progress { quiet, live, notes: BTreeMap::new(), told: Instant::now(), hits: 0 }
+    }
+
+    /// Shows one line of the log.
+    pub fn show(&mut self, entry: &Entry) {
+        match &entry.event {
+            Event::StageStarted { stage, case, reasons, .. } => {
+                self.notes.insert(title(stage, case.as_ref()), String::new());
+                self.line(format!("  start  {}{}", title(stage, case.as_ref()), because(reasons)));
+            }
+            Event::Progress { stage, case, done, total, unit, note } => {
+                let share = if *total > 0 { format!("{done}/{total} {unit}") } else { format!("{done} {unit}") };
+                let text = if note.is_empty() { share } else { format!("{share}, {note}") };
+                self.notes.insert(title(stage, case.as_ref()), text);
+                self.tell_progress();
+            }
+            Event::Log { stage, case, level, text } if level == "warn" || text.starts_with("preview:") => {
+                let word = if level == "warn" { "warning: " } else { "" };
+                self.line(format!("         {}: {word}{text}", title(stage, case.as_ref())));
+            }
+            Event::StageFinished { .. } => self.finished(&entry.event),
+            Event::Expectation { path, bound, value, held } => {
+                let word = if *held { "held" } else { "MISSED" };
+                self.always(format!("  expect {path} {bound}: {word}, found {}", value.unwrap_or(f64::NAN)), !held);
+            }
+            Event::RunFinished { run, outcome, ran, hit, failed, skipped, wall_ms } => {
+                self.clear();
+                let counts = format!("{ran} ran, {hit} in the store, {failed} failed, {skipped} skipped");
+                self.line(format!("{outcome}: {counts}, {} (run {run})", seconds(*wall_ms)));
+            }
+            _ => {}
+        }
+    }
+
+    fn finished(&mut self, event: &Event) {
+        let Event::StageFinished { stage, case, outcome, wall_ms, error, cases, .. } = event else { return };
+        let name = title(stage, case.as_ref());
+        self.notes.remove(&name);
+        match (outcome.as_str(), error) {
+            ("hit", _) => self.hits += 1,
+            ("ran", _) => {
+                let shared = if cases.len() > 1 { format!(", for {} cases", cases.len()) } else { String::new() };
+                self.line(format!("  ran    {name}  {}{shared}", seconds(*wall_ms)));
+            }
+            (other, Some(error)) => self.always(format!("  {other:6} {name}: {error}"), other == "failed"),
+            _ => {}
+        }
+    }
+
+    fn line(&mut self, text: String) {
+        self.always(text, false);
+    }
+
+    fn always(&mut self, text: String, even_quiet: bool) {
+        if self.quiet && !even_quiet {
+            return;
+        }
+        self.clear();
+        if even_quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        } else {
+            let _ = writeln!(std::io::stdout().lock(), "{text}");
+        }
+        self.draw();
+    }
+
+    fn tell_progress(&mut self) {
+        let pace = if self.live { 0.1 } else { PACE_S };
+        if self.quiet || self.told.elapsed().as_secs_f64() < pace {
+            return;
+        }
+        self.told = Instant::now();
+        if self.live {
+            self.clear();
+            self.draw();
+        } else {
+            let _ = writeln!(std::io::stdout().lock(), "         {}", self.now());
+        }
+    }
+
+    fn now(&self) -> String {
+        let parts: Vec<String> = self.notes.iter().map(|(name, note)| format!("{name} {note}")).collect();
+        parts.join(" | ")
+    }
+
+    fn draw(&self) {
+        if self.live && !self.notes.is_empty() {
+            let text: String = self.now().chars().take(100).collect();
+            let _ = write!(std::io::stderr().lock(), "\r  {text}").and_then(|()| std::io::stderr().flush());
+        }
+    }
+
+    fn clear(&self) {
+        if self.live {
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
+        }
+    }
+}
+
+fn title(stage: &str, case: Option<&String>) -> String {
+    case.map_or_else(|| stage.to_string(), |c| format!("{stage}@{c}"))
+}
+
+fn because(reasons: &[Reason]) -> String {
+    let texts: Vec<&str> = reasons.iter().map(|r| r.text.as_str()).collect();
+    if texts.is_empty() { String::new() } else { format!("  ({})", texts.join(", ")) }
+}
+
+fn seconds(ms: u64) -> String {
+    if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1000.0) }
+}
