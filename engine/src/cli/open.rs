@@ -20,7 +20,11 @@ pub const INVALID: i32 = 3;
 pub fn study(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>, check_all: bool) -> Result<Study, i32> {
     let file = file_of(&choice.words);
     let request = LoadRequest {
-        text: if file == Path::new("-") { Some(std::io::read_to_string(std::io::stdin()).unwrap_or_default()) } else { None },
+        text: if file == Path::new("-") {
+            Some(std::io::read_to_string(std::io::stdin()).unwrap_or_default())
+        } else {
+            None
+        },
         overrides: choice.set.clone(),
         sweep: choice.sweep.clone(),
         cases: choice.cases.clone(),
