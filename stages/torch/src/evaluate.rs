@@ -1,6 +1,10 @@
 //! Loss of a set of rows, and how far an adapter moved the model.
 
-use crate::{Error, Lora, Model, Result, Row};
+use tch::{Kind, Tensor};
+
+use crate::lora::Active;
+use crate::packed::Packed;
+use crate::{Lora, Model, Result, Row, loss};
 
 /// Sums over the labels of a set of rows; token-weighted, never a mean of means.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -27,15 +31,55 @@ impl Evaluation {
     }
 }
 
-/// Returns the loss sums of `rows`, computed in batches of at most `batch_tokens` tokens, longest rows together.
-
+/// Returns the loss sums of `rows`, computed in batches of about `batch_tokens` tokens, in the order given.
 pub fn evaluate(model: &Model, lora: Option<&Lora>, rows: &[Row], batch_tokens: usize) -> Result<Evaluation> {
-    let _ = (model, lora, rows, batch_tokens);
-    Err(Error::Input("not evaluated yet".to_owned()))
+    let _guard = tch::no_grad_guard();
+    let mut sums = Evaluation::default();
+    for batch in batches(rows, batch_tokens) {
+        let Some(mut packed) = Packed::new(model, batch)? else { continue };
+        let hidden = forward(model, lora.map(Active::still), &mut packed);
+        let nll = loss::nll(model, &hidden, &packed.targets);
+        sums.sum_nll += nll.sum(Kind::Double).double_value(&[]);
+        sums.response_sum_nll += nll.dot(&packed.in_response).double_value(&[]);
+        sums.tokens += packed.label_tokens;
+        sums.response_tokens += packed.response_tokens;
+    }
+    Ok(sums)
 }
 
-/// Returns the mean KL divergence KL(base || tuned) over the label positions of `rows`, in nats a token.
+/// Returns the mean KL divergence KL(base || tuned) over the label positions of `rows`, in nats a token; 0 without labels.
 pub fn divergence(model: &Model, lora: &Lora, rows: &[Row]) -> Result<f64> {
-    let _ = (model, lora, rows);
-    Err(Error::Input("not compared yet".to_owned()))
+    let _guard = tch::no_grad_guard();
+    let (mut sum, mut tokens) = (0.0, 0);
+    for row in rows {
+        let Some(mut packed) = Packed::new(model, std::slice::from_ref(row))? else { continue };
+        let mut log_probabilities =
+            |active| model.project(&forward(model, active, &mut packed)).log_softmax(-1, Kind::Float);
+        let (base, tuned) = (log_probabilities(None), log_probabilities(Some(Active::still(lora))));
+        sum += (base.exp() * (base - tuned)).sum(Kind::Double).double_value(&[]);
+        tokens += packed.label_tokens;
+    }
+    Ok(if tokens == 0 { 0.0 } else { sum / tokens as f64 })
+}
+
+/// Returns the hidden states `[labels, hidden]` that predict the labels.
+pub(crate) fn forward(model: &Model, active: Option<Active<'_>>, packed: &mut Packed) -> Tensor {
+    model.hidden(&packed.ids, &packed.positions, &mut packed.attention, active, &packed.sources)
+}
+
+/// Cuts rows into runs of at most `batch_tokens` tokens, at least one row each.
+fn batches(rows: &[Row], batch_tokens: usize) -> Vec<&[Row]> {
+    let mut batches = Vec::new();
+    let (mut start, mut tokens) = (0, 0);
+    for (at, row) in rows.iter().enumerate() {
+        if at > start && tokens + row.ids.len() > batch_tokens {
+            batches.push(&rows[start..at]);
+            (start, tokens) = (at, 0);
+        }
+        tokens += row.ids.len();
+    }
+    if start < rows.len() {
+        batches.push(&rows[start..]);
+    }
+    batches
 }

@@ -1,7 +1,23 @@
 //! LLaMA on libtorch: training of low-rank adapters, evaluation, and generation.
 //!
 //! Takes token ids and labels and knows nothing of text, files of examples or the engine; the program beside it does.
-//! Everything here runs on the calling thread's device; tensors never cross threads.
+//! Tensors live on one device and never cross threads. Rows are packed end to end, so no token of padding is computed.
+//!
+//! What a caller can mend comes back as an [`Error`]. A failing libtorch call (out of memory, a driver fault) panics, as
+//! tch does; the program is one process per action, and its end fails that action alone.
+
+mod adamw;
+mod attention;
+mod block;
+mod draw;
+mod kv_cache;
+mod linear;
+mod loss;
+mod packed;
+mod peft;
+mod pick;
+mod rope;
+mod state;
 
 pub mod device;
 pub mod error;
@@ -14,11 +30,15 @@ pub mod trainer;
 
 pub use error::Error;
 pub use evaluate::{Evaluation, divergence, evaluate};
-pub use generate::{Answer, Finish, GenerateConfig, Mode, Prompt, generate};
+pub use generate::{Answer, Finish, GenerateConfig, Prompt, Watch, generate};
 pub use lora::{Init, Lora, LoraConfig, Scaling, Target};
 pub use model::{Compute, Model};
+pub use pick::Mode;
 pub use row::Row;
 pub use trainer::{LossNorm, OptimizerConfig, StepConfig, StepReport, Trainer};
 
 /// What this library's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod fixture;

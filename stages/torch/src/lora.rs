@@ -1,13 +1,18 @@
 //! Low-rank adapters (Hu et al. 2021, section 4.1).
+//!
+//! A frozen `W: [out, in]` gains `B A * scale` with `A: [rank, in]`, `B: [out, rank]`. All pairs lie in one flat f32
+//! buffer, every `A` before every `B`: the optimiser is then a handful of operations on one tensor, a checkpoint is a
+//! copy of it, and LoRA+ is a split in the middle. Names follow PEFT, so that adapters load in both.
 
 use std::path::Path;
 
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 use watershed_weights::LlamaConfig;
 
-use crate::{Error, Result};
+use crate::draw::Draws;
+use crate::{Error, Model, Result, peft};
 
-/// A projection that an adapter may attach to.
+/// A projection that an adapter may attach to, in the order of [`LlamaConfig::projections`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// `q_proj`
@@ -51,7 +56,7 @@ pub struct LoraConfig {
     pub r: usize,
     /// Numerator of the scale.
     pub alpha: f64,
-    /// Dropout on the adapter's input, in training only; recorded in the adapter's configuration.
+    /// Dropout on the adapter's input, in training only, drawn anew for each projection; below 1.
     pub dropout: f64,
     /// Projections with an adapter, in every layer.
     pub targets: Vec<Target>,
@@ -61,9 +66,38 @@ pub struct LoraConfig {
     pub init: Init,
 }
 
-/// An adapter: `A [r, in]` and `B [out, r]` of every adapted projection, in one flat f32 buffer.
+/// An adapter on a device.
 pub struct Lora {
     config: LoraConfig,
+    pairs: Vec<Pair>,
+    /// Index in `pairs` by layer and target.
+    places: Vec<[Option<usize>; 7]>,
+    /// `[parameters]` in f32: what is trained, saved and resumed.
+    flat: Tensor,
+    /// The same in the model's type; `flat` itself under f32.
+    cast: Tensor,
+    /// `A` then `B` of each pair: views into `cast`, cut off from its graph.
+    views: Vec<(Tensor, Tensor)>,
+}
+
+/// One adapted projection.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pair {
+    /// Module path in the model (`model.layers.0.self_attn.q_proj`).
+    pub(crate) module: String,
+    pub(crate) layer: usize,
+    pub(crate) target: Target,
+    /// `[out, in]` of the projection.
+    pub(crate) shape: [usize; 2],
+    pub(crate) r: usize,
+    pub(crate) alpha: f64,
+}
+
+/// An adapter in use, and its dropout.
+#[derive(Clone, Copy)]
+pub(crate) struct Active<'a> {
+    lora: &'a Lora,
+    dropout: f64,
 }
 
 impl Target {
@@ -91,24 +125,39 @@ impl Target {
 
 impl Lora {
     /// Returns a fresh adapter. `A` depends on `seed` and the projection's name alone, not on torch's generator.
-    pub fn new(model: &LlamaConfig, config: &LoraConfig, seed: u64, device: Device) -> Result<Lora> {
-        let _ = (model, seed, device);
-        Ok(Lora { config: config.clone() })
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a rank of 0, a dropout outside [0, 1) or no targets.
+    pub fn new(model: &Model, config: &LoraConfig, seed: u64) -> Result<Lora> {
+        if config.r == 0 || config.targets.is_empty() || !(0.0..1.0).contains(&config.dropout) {
+            let (r, dropout) = (config.r, config.dropout);
+            return Err(Error::Input(format!(
+                "an adapter needs targets, a rank above 0 and a dropout in [0, 1), not {r} and {dropout}"
+            )));
+        }
+        let mut targets = config.targets.clone();
+        targets.sort_unstable();
+        targets.dedup();
+        let config = LoraConfig { targets, ..config.clone() };
+        let pairs = pairs(model.config(), &config);
+        let starts = pairs.iter().flat_map(|pair| pair.start(config.init, seed));
+        let mut numbers: Vec<f32> = starts.collect();
+        numbers.resize(numbers.len() + pairs.iter().map(Pair::b_len).sum::<usize>(), 0.0);
+        Ok(Lora::of(model, config, pairs, &numbers))
     }
 
     /// Reads a PEFT adapter folder (`adapter_config.json`, `adapter_model.safetensors`).
     ///
     /// # Errors
     /// [`Error::File`] naming the key when tensors are missing, extra or of other shapes, and for DoRA or `.bin` files.
-    pub fn load(folder: &Path, model: &LlamaConfig, device: Device) -> Result<Lora> {
-        let _ = (model, device);
-        Err(Error::read(folder, "not read yet"))
+    pub fn load(folder: &Path, model: &Model) -> Result<Lora> {
+        let (config, pairs, numbers) = peft::load(folder, model.config())?;
+        Ok(Lora::of(model, config, pairs, &numbers))
     }
 
     /// Writes a PEFT adapter folder; `base` becomes `base_model_name_or_path`.
     pub fn save(&self, folder: &Path, base: &str) -> Result<()> {
-        let _ = base;
-        Err(Error::write(folder, "not written yet"))
+        peft::save(folder, base, &self.config, &self.pairs, &self.numbers())
     }
 
     /// Returns the adapter's shape.
@@ -118,11 +167,213 @@ impl Lora {
 
     /// Returns the number of trainable parameters.
     pub fn parameters(&self) -> usize {
-        0
+        self.flat.numel()
     }
 
     /// Returns the Frobenius norm of every `B` by module path; a trained adapter has none at zero.
     pub fn b_norms(&self) -> Vec<(String, f64)> {
-        Vec::new()
+        let norm = |(pair, (_, b)): (&Pair, &(Tensor, Tensor))| {
+            (pair.module.clone(), b.detach().to_kind(Kind::Float).norm().double_value(&[]))
+        };
+        self.pairs.iter().zip(&self.views).map(norm).collect()
+    }
+
+    /// Returns all numbers in f32, every `A` before every `B`.
+    pub fn numbers(&self) -> Vec<f32> {
+        let mut numbers = vec![0.0; self.parameters()];
+        self.flat.to_device(Device::Cpu).copy_data(&mut numbers, self.parameters());
+        numbers
+    }
+
+    fn of(model: &Model, config: LoraConfig, pairs: Vec<Pair>, numbers: &[f32]) -> Lora {
+        let flat = Tensor::from_slice(numbers).to_device(model.device());
+        let cast = if model.kind() == Kind::Float { flat.shallow_clone() } else { flat.to_kind(model.kind()) };
+        let views = views(&cast, &pairs);
+        let mut places = vec![[None; 7]; model.config().layers];
+        for (index, pair) in pairs.iter().enumerate() {
+            places[pair.layer][pair.target as usize] = Some(index);
+        }
+        Lora { config, pairs, places, flat, cast, views }
+    }
+
+    /// Returns the flat buffer, and where its `B`s begin.
+    pub(crate) fn flat(&self) -> (&Tensor, i64) {
+        (&self.flat, self.pairs.iter().map(Pair::a_len).sum::<usize>() as i64)
+    }
+
+    /// Carries a changed flat buffer over to what the forward pass reads.
+    pub(crate) fn refresh(&mut self) {
+        if self.cast.kind() != Kind::Float {
+            self.cast.copy_(&self.flat);
+        }
+    }
+
+    /// Returns the tensors to differentiate by, in the order of the flat buffer.
+    pub(crate) fn leaves(&self) -> Vec<Tensor> {
+        let a = self.views.iter().map(|(a, _)| a);
+        a.chain(self.views.iter().map(|(_, b)| b)).map(|view| view.set_requires_grad(true)).collect()
+    }
+
+    /// Returns `B A * scale` in f32, none when the projection has no adapter.
+    pub(crate) fn delta(&self, layer: usize, target: Target) -> Option<Tensor> {
+        let index = self.places[layer][target as usize]?;
+        let (a, b) = &self.views[index];
+        let scale = self.pairs[index].scale(self.config.scaling);
+        Some(b.to_kind(Kind::Float).matmul(&a.to_kind(Kind::Float)) * scale)
+    }
+}
+
+impl<'a> Active<'a> {
+    /// The adapter as it answers: without dropout.
+    pub(crate) fn still(lora: &'a Lora) -> Active<'a> {
+        Active { lora, dropout: 0.0 }
+    }
+
+    /// The adapter as it learns.
+    pub(crate) fn learning(lora: &'a Lora) -> Active<'a> {
+        Active { lora, dropout: lora.config.dropout }
+    }
+
+    /// Returns `y + scale * dropout(x) A' B'`, or `y` when the projection has no adapter.
+    pub(crate) fn add(self, layer: usize, target: Target, x: &Tensor, y: Tensor) -> Tensor {
+        let Some(index) = self.lora.places[layer][target as usize] else { return y };
+        let (a, b) = &self.lora.views[index];
+        let low = if self.dropout > 0.0 { x.dropout(self.dropout, true).matmul(&a.tr()) } else { x.matmul(&a.tr()) };
+        // The scale goes on the narrow side, rank numbers a token.
+        y.addmm(&(low * self.lora.pairs[index].scale(self.lora.config.scaling)), &b.tr())
+    }
+}
+
+impl Pair {
+    pub(crate) fn a_len(&self) -> usize {
+        self.r * self.shape[1]
+    }
+
+    pub(crate) fn b_len(&self) -> usize {
+        self.shape[0] * self.r
+    }
+
+    fn scale(&self, scaling: Scaling) -> f64 {
+        match scaling {
+            Scaling::Lora => self.alpha / self.r as f64,
+            Scaling::Rslora => self.alpha / (self.r as f64).sqrt(),
+        }
+    }
+
+    fn start(&self, init: Init, seed: u64) -> Vec<f32> {
+        let mut draws = Draws::named(seed, &[self.module.as_bytes()]);
+        let bound = 1.0 / (self.shape[1] as f64).sqrt();
+        let one = || match init {
+            Init::Kaiming => ((2.0 * draws.uniform() - 1.0) * bound) as f32,
+            Init::Gaussian => (draws.normal() / self.r as f64) as f32,
+        };
+        std::iter::repeat_with(one).take(self.a_len()).collect()
+    }
+}
+
+fn pairs(model: &LlamaConfig, config: &LoraConfig) -> Vec<Pair> {
+    let projections = model.projections();
+    let layers = (0..model.layers).flat_map(|layer| config.targets.iter().map(move |target| (layer, *target)));
+    let pair = |(layer, target): (usize, Target)| {
+        let (name, shape, _) = projections[target as usize];
+        let module = format!("model.layers.{layer}.{name}");
+        Pair { module, layer, target, shape, r: config.r, alpha: config.alpha }
+    };
+    layers.map(pair).collect()
+}
+
+fn views(cast: &Tensor, pairs: &[Pair]) -> Vec<(Tensor, Tensor)> {
+    let mut a_start = 0;
+    let mut b_start: usize = pairs.iter().map(Pair::a_len).sum();
+    let cut = |start: &mut usize, rows: usize, columns: usize| {
+        let flat = cast.narrow(0, *start as i64, (rows * columns) as i64);
+        *start += rows * columns;
+        flat.view([rows as i64, columns as i64]).detach()
+    };
+    let both = |pair: &Pair| (cut(&mut a_start, pair.r, pair.shape[1]), cut(&mut b_start, pair.shape[0], pair.r));
+    pairs.iter().map(both).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, largest_difference};
+
+    const RUNS: [&str; 2] = ["a_qv_token_mean", "b_all_linear_rslora_micro_mean"];
+
+    #[test]
+    fn tuned_logits_are_those_of_peft_merged_or_not() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (model, ids) = (fixture.model("model"), fixture.ids("plain.input_ids"));
+        for run in RUNS {
+            let lora = Lora::load(&fixture.path(&format!("adapter_{run}")), &model).unwrap();
+            let wanted = fixture.floats(&format!("{run}.logits"));
+            let applied = model.logits(Some(&lora), &ids).unwrap();
+            let merged = model.merged(&lora).logits(None, &ids).unwrap();
+            assert!(largest_difference(&applied, &wanted) < 1e-4, "{run}");
+            assert!(largest_difference(&merged, &wanted) < 1e-4, "{run} merged");
+        }
+    }
+
+    #[test]
+    fn fresh_adapter_changes_nothing() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (model, ids) = (fixture.model("model"), fixture.ids("plain.input_ids"));
+        let lora = Lora::new(&model, &fixture.run(RUNS[1]).lora(), 3).unwrap();
+        let plain: Vec<f32> = model.logits(None, &ids).unwrap().flatten(0, -1).try_into().unwrap();
+        assert_eq!(largest_difference(&model.logits(Some(&lora), &ids).unwrap(), &plain), 0.0);
+        assert!(lora.b_norms().iter().all(|(_, norm)| *norm == 0.0));
+    }
+
+    #[test]
+    fn start_has_the_bound_of_peft_and_depends_on_the_seed() {
+        let Some(fixture) = Fixture::open() else { return };
+        let model = fixture.model("model");
+        let config = fixture.run(RUNS[0]).lora();
+        let start = |seed| Lora::new(&model, &config, seed).unwrap().numbers();
+        assert_eq!(start(1), start(1));
+        assert_ne!(start(1), start(2));
+        let peft = Lora::load(&fixture.path(&format!("adapter_{}_init", RUNS[0])), &model).unwrap().numbers();
+        let largest = |numbers: &[f32]| numbers.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        assert!((largest(&start(1)) - largest(&peft)).abs() < 0.01 * largest(&peft));
+        assert_eq!(start(1).len(), peft.len());
+    }
+
+    #[test]
+    fn saved_adapter_loads_as_it_was() {
+        let Some(fixture) = Fixture::open() else { return };
+        let model = fixture.model("model");
+        let folder = tempfile::tempdir().unwrap();
+        for run in RUNS {
+            let original = fixture.path(&format!("adapter_{run}"));
+            let lora = Lora::load(&original, &model).unwrap();
+            lora.save(folder.path(), "blake3:00").unwrap();
+            let again = Lora::load(folder.path(), &model).unwrap();
+            assert_eq!((lora.config(), lora.numbers()), (again.config(), again.numbers()));
+            // PEFT's own file, key for key and byte for byte.
+            let shard = |folder: &Path| {
+                watershed_weights::folder::Shard::open(&folder.join("adapter_model.safetensors")).unwrap()
+            };
+            let (ours, theirs) = (shard(folder.path()), shard(&original));
+            assert!(ours.names().eq(theirs.names()));
+            assert!(ours.names().all(|name| ours.raw(name) == theirs.raw(name)));
+        }
+    }
+
+    #[test]
+    fn adapters_that_do_not_fit_are_refused_by_name() {
+        let Some(fixture) = Fixture::open() else { return };
+        let model = fixture.model("model");
+        let refusal = |folder: &Path| Lora::load(folder, &model).err().expect("it should be refused").to_string();
+        assert!(refusal(&fixture.path("adapter_c_dora")).contains("use_dora"));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(refusal(folder.path()).contains("adapter_config.json"));
+        let original = fixture.path(&format!("adapter_{}", RUNS[0]));
+        std::fs::copy(original.join("adapter_config.json"), folder.path().join("adapter_config.json")).unwrap();
+        std::fs::write(folder.path().join("adapter_model.bin"), b"\x80").unwrap();
+        assert!(refusal(folder.path()).contains("never unpickled"));
+        let weights = std::fs::read(original.join("adapter_model.safetensors")).unwrap();
+        std::fs::write(folder.path().join("adapter_model.safetensors"), &weights[..weights.len() - 4]).unwrap();
+        assert!(refusal(folder.path()).contains("adapter_model.safetensors"));
     }
 }

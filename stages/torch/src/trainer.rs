@@ -2,7 +2,15 @@
 
 use std::path::Path;
 
-use crate::{Error, Lora, Model, Result, Row};
+use tch::{Kind, Tensor};
+
+use crate::adamw::AdamW;
+use crate::draw::Draws;
+use crate::evaluate::forward;
+use crate::lora::Active;
+use crate::packed::Packed;
+use crate::state::Pending;
+use crate::{Error, Lora, Model, Result, Row, loss, state};
 
 /// What AdamW needs beyond the learning rate (Loshchilov and Hutter 2019, algorithm 2).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +63,7 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Labels in the update.
     pub label_tokens: u64,
-    /// Tokens that went through the model; there is no padding.
+    /// Tokens of the update's rows; there is no padding.
     pub tokens: u64,
 }
 
@@ -63,17 +71,25 @@ pub struct StepReport {
 pub struct Trainer<'a> {
     model: &'a Model,
     lora: Lora,
-    optimizer: OptimizerConfig,
+    optimizer: AdamW,
+    /// Gradient added up for the next update, `[parameters]` in f32.
+    gradient: Tensor,
+    pending: Pending,
     step: u64,
 }
 
 impl<'a> Trainer<'a> {
     /// Returns a trainer at step 0.
-    pub fn new(model: &'a Model, lora: Lora, optimizer: OptimizerConfig) -> Result<Trainer<'a>> {
-        Ok(Trainer { model, lora, optimizer, step: 0 })
+    pub fn new(model: &'a Model, lora: Lora, optimizer: OptimizerConfig) -> Trainer<'a> {
+        let flat = lora.flat().0;
+        let (optimizer, gradient) = (AdamW::new(optimizer, flat), flat.zeros_like());
+        Trainer { model, lora, optimizer, gradient, pending: Pending::default(), step: 0 }
     }
 
     /// Makes one update from its micro-batches: [`Trainer::accumulate`] for each, then [`Trainer::update`].
+    ///
+    /// # Errors
+    /// Those of both.
     pub fn step(&mut self, micros: &[Vec<Row>], config: &StepConfig) -> Result<StepReport> {
         for micro in micros {
             self.accumulate(micro, config)?;
@@ -81,11 +97,29 @@ impl<'a> Trainer<'a> {
         self.update(config)
     }
 
-    /// Adds one micro-batch's gradient to the next update's; what is added and never updated is kept and saved too
-    /// (`tail: carry`).
+    /// Adds one micro-batch's gradient to the next update's. What is added and not yet updated is kept, and saved with
+    /// the state (`tail: carry`). A micro-batch without labels changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for rows that the model cannot take.
     pub fn accumulate(&mut self, micro: &[Row], config: &StepConfig) -> Result<()> {
-        let _ = (micro, config, self.model, &self.optimizer);
-        Err(Error::Input("not trained yet".to_owned()))
+        let Some(mut packed) = Packed::new(self.model, micro)? else { return Ok(()) };
+        self.seed_dropout(config.seed);
+        let leaves = self.lora.leaves();
+        let hidden = forward(self.model, Some(Active::learning(&self.lora)), &mut packed);
+        let (nll, by_hidden) = tch::no_grad(|| loss::nll_and_gradient(self.model, &hidden.detach(), &packed.targets));
+        // libtorch differentiates sums only: this one's gradient by `hidden` is `by_hidden`.
+        let lever = (&hidden * by_hidden).sum(Kind::Float);
+        let gradients = Tensor::run_backward(&[lever], &leaves, false, false);
+        let flat: Vec<Tensor> = gradients.iter().map(|gradient| gradient.flatten(0, -1)).collect();
+        let weight = match config.loss_norm {
+            LossNorm::Token => 1.0,
+            LossNorm::MicroMean => 1.0 / packed.label_tokens as f64,
+        };
+        let _ = self.gradient.g_add_(&(Tensor::cat(&flat, 0).to_kind(Kind::Float) * weight));
+        self.pending.add(&nll, &packed, weight);
+        self.pending.tokens += micro.iter().map(|row| row.ids.len() as u64).sum::<u64>();
+        Ok(())
     }
 
     /// Updates the adapter with the gradient added up so far.
@@ -93,8 +127,31 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`Error::Diverged`] when the loss or the gradient norm is not finite; [`Error::Input`] without any label.
     pub fn update(&mut self, config: &StepConfig) -> Result<StepReport> {
-        let _ = config;
-        Err(Error::Input("not updated yet".to_owned()))
+        let _guard = tch::no_grad_guard();
+        let step = self.step + 1;
+        if self.pending.label_tokens == 0 {
+            return Err(Error::Input(format!("update {step} has no label: every response of its rows was cut off")));
+        }
+        let divisor = match config.loss_norm {
+            LossNorm::Token => self.pending.label_tokens as f64,
+            LossNorm::MicroMean => config.accumulation.map_or(self.pending.micros as f64, |micros| micros as f64),
+        };
+        let mut gradient = &self.gradient / divisor;
+        let grad_norm = gradient.norm().double_value(&[]);
+        let report = self.pending.report(step, divisor, grad_norm);
+        check_finite("loss", step, report.loss)?;
+        check_finite("gradient norm", step, grad_norm)?;
+        if config.max_grad_norm > 0.0 {
+            // As torch's clip_grad_norm_: the small number keeps the quotient finite.
+            gradient *= (config.max_grad_norm / (grad_norm + 1e-6)).min(1.0);
+        }
+        let (flat, b_start) = self.lora.flat();
+        self.optimizer.update(flat, b_start, &gradient, config.lr, step);
+        self.lora.refresh();
+        self.step = step;
+        self.pending = Pending::default();
+        let _ = self.gradient.zero_();
+        Ok(report)
     }
 
     /// Returns the adapter as it stands.
@@ -102,19 +159,181 @@ impl<'a> Trainer<'a> {
         &self.lora
     }
 
+    /// Returns the model that is adapted.
+    pub fn model(&self) -> &'a Model {
+        self.model
+    }
+
     /// Returns the number of updates made.
     pub fn steps_done(&self) -> u64 {
         self.step
     }
 
-    /// Writes adapter, moments, pending gradient and step count as one safetensors file, exactly.
+    /// Writes adapter, moments, pending gradient and step count as one safetensors file, exactly, by a temporary file that
+    /// is renamed.
     pub fn save_state(&self, path: &Path) -> Result<()> {
-        Err(Error::write(path, "not written yet"))
+        let tensors = [self.lora.flat().0, &self.optimizer.m, &self.optimizer.v, &self.gradient];
+        state::save(path, tensors, self.step, &self.pending)
     }
 
     /// Restores what [`Trainer::save_state`] wrote; training then goes on bit for bit (on the processor, with as many
     /// threads).
+    ///
+    /// # Errors
+    /// [`Error::File`] when the file is damaged or another adapter's.
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
-        Err(Error::read(path, "not read yet"))
+        let _guard = tch::no_grad_guard();
+        let tensors = [self.lora.flat().0, &self.optimizer.m, &self.optimizer.v, &self.gradient];
+        (self.step, self.pending) = state::load(path, tensors)?;
+        self.lora.refresh();
+        Ok(())
+    }
+
+    fn seed_dropout(&self, seed: u64) {
+        if self.lora.config().dropout > 0.0 {
+            let parts = [self.step.to_le_bytes(), self.pending.micros.to_le_bytes()];
+            let bits = Draws::named(seed, &[b"dropout", &parts[0], &parts[1]]).bits();
+            tch::manual_seed(bits.cast_signed());
+        }
+    }
+}
+
+fn check_finite(what: &'static str, step: u64, value: f64) -> Result<()> {
+    if value.is_finite() { Ok(()) } else { Err(Error::Diverged { what, step, value }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate;
+    use crate::fixture::{Fixture, Run};
+
+    fn validation(fixture: &Fixture, model: &Model, lora: &Lora, run: &Run) -> f64 {
+        let train: usize = run.json["batches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|update| update.as_array().unwrap())
+            .flat_map(|micro| micro.as_array().unwrap())
+            .map(|row| row.as_u64().unwrap() as usize)
+            .max()
+            .unwrap();
+        let rows = fixture.rows(false);
+        evaluate(model, Some(lora), &rows[train + 1..], 1000).unwrap().loss().unwrap()
+    }
+
+    fn assert_run(name: &'static str) {
+        let Some(fixture) = Fixture::open() else { return };
+        let (run, model) = (fixture.run(name), fixture.model("model"));
+        let lora = Lora::load(&fixture.path(&format!("adapter_{name}_init")), &model).unwrap();
+        assert_eq!(lora.parameters() as u64, run.json["trainable"].as_u64().unwrap());
+        let before = validation(&fixture, &model, &lora, &run);
+        assert!((before - run.json["val_loss_before"].as_f64().unwrap()).abs() < 1e-4, "{before} before");
+        let mut trainer = Trainer::new(&model, lora, run.optimizer());
+        let batches = run.batches(&fixture.rows(run.train_on_inputs()));
+        for (step, micros) in batches.iter().enumerate() {
+            let report = trainer.step(micros, &run.step(step)).unwrap();
+            let wanted = &run.json["steps"][step];
+            let (loss, norm) = (wanted["loss"].as_f64().unwrap(), wanted["grad_norm"].as_f64().unwrap());
+            assert!((report.loss - loss).abs() < 1e-4, "step {}: loss {} for {loss}", report.step, report.loss);
+            assert!(
+                (report.grad_norm / norm - 1.0).abs() < 1e-3,
+                "step {}: norm {} for {norm}",
+                report.step,
+                report.grad_norm
+            );
+            assert_eq!(Some(report.label_tokens), wanted["label_tokens"].as_u64(), "step {}", report.step);
+        }
+        let after = validation(&fixture, &model, trainer.lora(), &run);
+        assert!((after - run.json["val_loss_after"].as_f64().unwrap()).abs() < 1e-4, "{after} after");
+        let wanted = Lora::load(&fixture.path(&format!("adapter_{}", run.name)), &model).unwrap().numbers();
+        let off = trainer.lora().numbers().iter().zip(&wanted).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(off < 1e-3, "the adapter is off by {off}");
+    }
+
+    #[test]
+    fn token_mean_run_is_that_of_peft() {
+        assert_run("a_qv_token_mean");
+    }
+
+    #[test]
+    fn micro_mean_run_with_rslora_on_all_projections_is_that_of_peft() {
+        assert_run("b_all_linear_rslora_micro_mean");
+    }
+
+    /// A trainer with dropout, so that resuming must also restore the randomness.
+    fn with_dropout<'a>(model: &'a Model, run: &Run) -> Trainer<'a> {
+        let config = crate::LoraConfig { dropout: 0.3, ..run.lora() };
+        Trainer::new(model, Lora::new(model, &config, 5).unwrap(), run.optimizer())
+    }
+
+    #[test]
+    fn resumed_training_equals_the_uninterrupted_bit_for_bit() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (run, model) = (fixture.run("a_qv_token_mean"), fixture.model("model"));
+        let batches = run.batches(&fixture.rows(false));
+        let file = tempfile::tempdir().unwrap().keep().join("state.safetensors");
+        let mut whole = with_dropout(&model, &run);
+        let mut reports = Vec::new();
+        for (step, micros) in batches[..6].iter().enumerate() {
+            whole.accumulate(&micros[0], &run.step(step)).unwrap();
+            if step == 3 {
+                whole.save_state(&file).unwrap();
+            }
+            whole.accumulate(&micros[1], &run.step(step)).unwrap();
+            reports.push(whole.update(&run.step(step)).unwrap());
+        }
+        let mut resumed = with_dropout(&model, &run);
+        resumed.load_state(&file).unwrap();
+        assert_eq!(resumed.steps_done(), 3);
+        for step in 3..6 {
+            if step > 3 {
+                resumed.accumulate(&batches[step][0], &run.step(step)).unwrap();
+            }
+            resumed.accumulate(&batches[step][1], &run.step(step)).unwrap();
+            assert_eq!(resumed.update(&run.step(step)).unwrap(), reports[step]);
+        }
+        assert_eq!(resumed.lora().numbers(), whole.lora().numbers());
+        std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn dropout_depends_on_the_seed_and_stops_at_evaluation() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (run, model) = (fixture.run("a_qv_token_mean"), fixture.model("model"));
+        let batches = run.batches(&fixture.rows(false));
+        let trained = |seed| {
+            let mut trainer = with_dropout(&model, &run);
+            for (step, micros) in batches[..3].iter().enumerate() {
+                trainer.step(micros, &StepConfig { seed, lr: 0.01, ..run.step(step) }).unwrap();
+            }
+            trainer
+        };
+        let (one, two) = (trained(1), trained(2));
+        assert_ne!(one.lora().numbers(), two.lora().numbers());
+        let loss = || evaluate(&model, Some(one.lora()), &batches[0][0], 1000).unwrap();
+        assert_eq!(loss(), loss());
+    }
+
+    #[test]
+    fn update_without_labels_is_refused() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (run, model) = (fixture.run("a_qv_token_mean"), fixture.model("model"));
+        let mut row = fixture.rows(false)[0].clone();
+        row.labels.fill(false);
+        let error = with_dropout(&model, &run).step(&[vec![row]], &run.step(0)).unwrap_err();
+        assert!(error.to_string().contains("no label"));
+    }
+
+    #[test]
+    fn state_of_another_adapter_is_refused() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (run, model) = (fixture.run("a_qv_token_mean"), fixture.model("model"));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state.safetensors");
+        with_dropout(&model, &run).save_state(&file).unwrap();
+        let config = crate::LoraConfig { r: 2, ..run.lora() };
+        let mut other = Trainer::new(&model, Lora::new(&model, &config, 0).unwrap(), run.optimizer());
+        assert!(other.load_state(&file).unwrap_err().to_string().contains("parameters"));
     }
 }
