@@ -9,9 +9,11 @@ pub mod day;
 pub mod evaluate;
 pub mod examples;
 pub mod formats;
+pub mod generate;
 pub mod holdout;
 pub mod html;
 pub mod ingest;
+pub mod lora_train;
 pub mod metrics;
 pub mod mix;
 pub mod record;
@@ -33,6 +35,8 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
         Kind::of::<teacher::TeacherLabel>(),
+        Kind::of::<lora_train::LoraTrain>(),
+        Kind::of::<generate::Generate>(),
         Kind::of::<evaluate::Evaluate>(),
     ]
 }

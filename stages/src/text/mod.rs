@@ -7,7 +7,7 @@
 pub mod batch;
 pub mod chat;
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 pub mod labels;
 pub mod order;
 pub mod schedule;

@@ -1,0 +1,164 @@
+//! `generate`: parameters, ports and checks of writing answers; the work is in `watershed-torch`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use watershed_engine::fault::ParamFault;
+use watershed_engine::port::{Ports, RecordType};
+use watershed_engine::stage::{Home, Reproducible};
+use watershed_engine::{Job, Stage, StageError};
+
+use crate::lora_train::Dtype;
+use crate::text::TemplateChoice;
+
+/// Writes answers to prompts with a base model, or with an adapter on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Generate {
+    /// How a prompt becomes text; the adapter's own when not given, `alpaca` without an adapter.
+    pub template: Option<TemplateChoice>,
+    /// System prompt of rows that have none; the adapter's own when not given.
+    pub system: Option<String>,
+    /// Longest answer in tokens.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub max_new_tokens: u32,
+    /// How tokens are chosen: `greedy`, `sample` or `beam`.
+    pub mode: Mode,
+    /// Sharpness of sampling: below 1 sharper.
+    #[schemars(range(min = 0.01, max = 100.0))]
+    pub temperature: f64,
+    /// Sampling keeps the likeliest tokens that together reach this probability.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub top_p: f64,
+    /// Sampling keeps so many of the likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Sampling drops tokens less likely than this times the likeliest.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_p: f64,
+    /// Beams of `mode: beam`.
+    #[schemars(range(min = 1, max = 64))]
+    pub beams: u32,
+    /// Answers per prompt.
+    #[schemars(range(min = 1, max = 1000))]
+    pub samples: u32,
+    /// Makes tokens seen before less likely; 1 is off.
+    #[schemars(range(min = 0.01, max = 100.0))]
+    pub repetition_penalty: f64,
+    /// Forbids repeating any run of so many tokens; 0 is off.
+    pub no_repeat_ngram: u32,
+    /// Forbids copying any run of so many tokens out of the row's input; 0 is off.
+    pub input_no_repeat_ngram: u32,
+    /// Texts that end an answer and are cut off it.
+    pub stop: Vec<String>,
+    /// What copied answers mean: `report`, `retry` (once, with copying forbidden) or `fail`.
+    pub parrot_guard: ParrotGuard,
+    /// Type that the model computes in: `f32` or `bf16`.
+    pub dtype: Dtype,
+    /// Seed of sampling; each row and sample draws on its own.
+    pub seed: u64,
+}
+
+impl Default for Generate {
+    fn default() -> Generate {
+        Generate {
+            template: None,
+            system: None,
+            max_new_tokens: 128,
+            mode: Mode::Greedy,
+            temperature: 0.7,
+            top_p: 0.9,
+            top_k: 0,
+            min_p: 0.0,
+            beams: 4,
+            samples: 1,
+            repetition_penalty: 1.0,
+            no_repeat_ngram: 0,
+            input_no_repeat_ngram: 0,
+            stop: Vec::new(),
+            parrot_guard: ParrotGuard::Report,
+            dtype: Dtype::F32,
+            seed: 0,
+        }
+    }
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The likeliest.
+    #[default]
+    Greedy,
+    /// A draw.
+    Sample,
+    /// The likeliest sequence that a beam finds.
+    Beam,
+}
+
+/// What copied answers mean.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParrotGuard {
+    /// They are counted.
+    #[default]
+    Report,
+    /// They are written again, once, with copying of long runs forbidden.
+    Retry,
+    /// The stage fails.
+    Fail,
+}
+
+/// Keys of `run:` for `generate`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GenerateRun {
+    /// Tokens of prompts and answers in flight at once; chosen from the machine when not given.
+    #[schemars(range(min = 1))]
+    pub batch_tokens: Option<u32>,
+}
+
+impl Stage for Generate {
+    const KIND: &'static str = "generate";
+    const VERSION: u32 = 1;
+    const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
+    const HOME: Home = Home::Torch;
+    type Run = GenerateRun;
+
+    fn ports(&self) -> Ports {
+        Ports::new()
+            .reads("prompts", RecordType::Prompts)
+            .reads("base", RecordType::Model)
+            .may_read("adapter", RecordType::Adapter)
+            .writes("answers", RecordType::Answers)
+            .reports("report")
+    }
+
+    fn check(&self) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        let mut fault = |path: &str, message: &str, help: &str| faults.push(ParamFault::new(path, message, help));
+        if self.mode == Mode::Beam {
+            fault("mode", "`beam` is not there yet", "use `greedy` or `sample`");
+        }
+        if self.samples > 1 && self.mode == Mode::Greedy {
+            fault("samples", "greedy answers to one prompt are all the same", "set `mode: sample`, or `samples: 1`");
+        }
+        if self.stop.iter().any(String::is_empty) {
+            fault("stop", "an empty text would end every answer at once", "remove it");
+        }
+        faults
+    }
+
+    fn run(&self, _run: &GenerateRun, _job: &Job) -> Result<(), StageError> {
+        Err(StageError::Environment("`generate` runs in `watershed-torch`, which `make demo` builds".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beam_is_refused_before_anything_runs() {
+        assert_eq!(Generate { mode: Mode::Beam, ..Generate::default() }.check()[0].path, "mode");
+        assert_eq!(Generate::default().check(), []);
+    }
+}

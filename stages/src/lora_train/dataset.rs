@@ -1,0 +1,131 @@
+//! What a training reads, as ids and labels: made once here for the preview and for the training itself.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use watershed_engine::StageError;
+
+use super::LoraTrain;
+use crate::formats;
+use crate::record::example::Example;
+use crate::text::batch::{BatchPlan, LossNorm};
+use crate::text::labels::{Cut, Encoded, Encoder, Row};
+use crate::text::schedule::Schedule;
+use crate::text::{Template, Tokenizer};
+
+/// Training and validation rows, encoded.
+pub struct Dataset {
+    /// The tokenizer of the base.
+    pub tokenizer: Tokenizer,
+    /// The template.
+    pub template: Template,
+    /// Training rows.
+    pub train: Encoded,
+    /// Validation rows; whole, unless they are longer than `max_len`.
+    pub val: Encoded,
+    /// Validation examples, for samples.
+    pub val_examples: Vec<Example>,
+    /// Rows of `val` whose id, group or text is in `train` too.
+    pub overlap: Vec<String>,
+}
+
+impl Dataset {
+    /// Reads and encodes the rows.
+    ///
+    /// # Errors
+    /// Names the file and row that cannot be read or do not fit.
+    pub fn open(params: &LoraTrain, train: &Path, val: Option<&Path>, base: &Path) -> Result<Dataset, StageError> {
+        let tokenizer = Tokenizer::open(base)?;
+        let template = Template::new(&params.template, params.system.as_deref(), tokenizer.chat().cloned());
+        let template = template.map_err(StageError::Failed)?;
+        let train_examples = formats::read(train)?;
+        let val_examples = val.map_or(Ok(Vec::new()), formats::read)?;
+        let encoder = Encoder {
+            template: &template,
+            tokenizer: &tokenizer,
+            train_on: params.train_on,
+            max_len: params.max_len as usize,
+            overflow: params.overflow,
+        };
+        let overlap = overlap(&train_examples, &val_examples);
+        let (train, val) = (encoder.encode_all(&train_examples)?, encoder.encode_all(&val_examples)?);
+        Ok(Dataset { train, val, tokenizer, template, val_examples, overlap })
+    }
+
+    /// Returns the tokens of each training row.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.train.rows.iter().map(|row| row.ids.len()).collect()
+    }
+
+    /// Returns the number of training rows whose answer lost tokens.
+    pub fn rows_cut(&self) -> usize {
+        self.train.rows.iter().filter(|row| matches!(row.cut, Cut::Answer(_))).count()
+    }
+
+    /// Returns the number of training rows that do not teach the end of an answer.
+    ///
+    /// # Errors
+    /// When the tokenizer has no end token.
+    pub fn rows_without_end(&self) -> Result<usize, StageError> {
+        let eos = self.tokenizer.eos()?;
+        let ends = |row: &Row| row.ids.last() == Some(&eos) && row.labels.last() == Some(&true);
+        Ok(self.train.rows.iter().filter(|row| !ends(row)).count())
+    }
+
+    /// Returns the labels of one pass over the training rows.
+    pub fn label_tokens(&self) -> usize {
+        self.train.rows.iter().map(Row::label_tokens).sum()
+    }
+}
+
+/// Returns which rows form which update.
+pub fn plan(params: &LoraTrain) -> BatchPlan {
+    let micro = match params.loss_norm {
+        LossNorm::MicroMean => params.micro_batch_size.unwrap_or(1),
+        // what fits at once is the machine's affair and must not decide what an update is
+        LossNorm::Token => 1,
+    };
+    BatchPlan {
+        batch_size: params.batch_size as usize,
+        micro_size: micro as usize,
+        epochs: u64::from(params.epochs),
+        max_steps: params.max_steps.map(u64::from),
+        tail: params.tail,
+        order: params.order,
+        seed: params.seed,
+    }
+}
+
+/// Returns the learning rates of `updates` updates.
+pub fn schedule(params: &LoraTrain, updates: u64) -> Schedule {
+    Schedule::new(params.schedule, params.lr, params.warmup, updates)
+}
+
+/// Returns the ids of validation rows that are no test of anything: their customer, or their text, is trained on.
+fn overlap(train: &[Example], val: &[Example]) -> Vec<String> {
+    let groups: BTreeSet<&str> = train.iter().map(|row| row.group.as_str()).filter(|group| !group.is_empty()).collect();
+    let texts: BTreeSet<String> = train.iter().map(text).collect();
+    let known = |row: &&Example| groups.contains(row.group.as_str()) || texts.contains(&text(row));
+    val.iter().filter(known).map(|row| row.id.clone()).collect()
+}
+
+fn text(row: &Example) -> String {
+    let messages = serde_json::to_string(&row.messages).unwrap_or_default();
+    [row.instruction.as_str(), &row.input, row.output.as_deref().unwrap_or_default(), &messages].join("\u{1f}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, group: &str, input: &str) -> Example {
+        Example { id: id.into(), group: group.into(), input: input.into(), ..Example::default() }
+    }
+
+    #[test]
+    fn a_customer_or_a_text_on_both_sides_is_overlap() {
+        let train = [row("1", "ann", "x"), row("2", "", "y")];
+        let val = [row("3", "ann", "z"), row("4", "", "y"), row("5", "bob", "w"), row("6", "", "v")];
+        assert_eq!(overlap(&train, &val), ["3", "4"]);
+    }
+}
