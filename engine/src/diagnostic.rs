@@ -3,12 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::node::Span;
 
 /// One fault, with its place where it has one (a fault in `--set` has none).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+///
+/// As JSON it has the six fields of the contract; `help` then also holds what stands under the caret for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Stable code, for example `E012`.
     pub code: &'static str,
@@ -23,16 +25,12 @@ pub struct Diagnostic {
     /// How to mend it.
     pub help: Option<String>,
     /// Short text under the caret.
-    #[serde(skip)]
     pub label: String,
     /// Characters to underline.
-    #[serde(skip)]
     pub width: usize,
     /// Which `--set` the fault stands in, counted from 0.
-    #[serde(skip)]
     pub set: Option<usize>,
     /// A second place that belongs to the fault, with its label.
-    #[serde(skip)]
     pub also: Option<(Span, String)>,
 }
 
@@ -65,6 +63,15 @@ impl Diagnostic {
         self
     }
 
+    /// Returns the help, led by the label where that is a question: `did you mean ...?`.
+    fn full_help(&self) -> Option<String> {
+        match (self.label.ends_with('?'), &self.help) {
+            (true, Some(help)) => Some(format!("{} {help}", self.label)),
+            (true, None) => Some(self.label.clone()),
+            (false, help) => help.clone(),
+        }
+    }
+
     /// Moves the fault to another place.
     pub fn moved_to(mut self, span: Span) -> Diagnostic {
         let in_file = span.line > 0;
@@ -76,8 +83,21 @@ impl Diagnostic {
     }
 }
 
+impl Serialize for Diagnostic {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Diagnostic", 6)?;
+        fields.serialize_field("code", self.code)?;
+        fields.serialize_field("message", &self.message)?;
+        fields.serialize_field("file", &self.file)?;
+        fields.serialize_field("line", &self.line)?;
+        fields.serialize_field("column", &self.column)?;
+        fields.serialize_field("help", &self.full_help())?;
+        fields.end()
+    }
+}
+
 /// All faults of a pipeline, in file order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Diagnostics {
     /// The faults.
     pub errors: Vec<Diagnostic>,
@@ -105,7 +125,8 @@ impl Diagnostics {
         for error in &mut self.errors {
             error.file = error.line.map(|_| file.to_path_buf());
         }
-        self.errors.sort_by(|a, b| (a.line, a.column, a.set, a.code).cmp(&(b.line, b.column, b.set, b.code)));
+        let place = |e: &Diagnostic| (e.line, e.column, e.set, e.code);
+        self.errors.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message)));
         self.errors.dedup();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Diagnostics { text: text.to_string(), overrides: overrides.to_vec(), ..self }
@@ -145,10 +166,8 @@ impl Diagnostics {
         } else if let Some(text) = error.set.and_then(|index| self.overrides.get(index)) {
             writeln!(f, " --> --set {}", printable(text))?;
         }
-        match &error.help {
-            Some(help) => writeln!(f, "help: {help}"),
-            None => Ok(()),
-        }
+        let help = if error.line.is_some() { error.help.clone() } else { error.full_help() };
+        help.map_or(Ok(()), |help| writeln!(f, "help: {help}"))
     }
 }
 

@@ -156,6 +156,11 @@ impl Node {
         }
     }
 
+    /// Returns a text in backticks, and what else it is otherwise.
+    pub fn quoted(&self) -> String {
+        self.as_text().map_or_else(|| self.describe(), |text| format!("`{}`", shorten(text)))
+    }
+
     /// Returns what the value is, for messages: `the number 3`, `a map`.
     pub fn describe(&self) -> String {
         match &self.data {

@@ -92,6 +92,10 @@ fn explain(text: &str, error: &serde_saphyr::Error) -> Diagnostic {
                 .label("second time")
                 .help("names are unique: remove or rename one of them")
         }
+        Error::MultipleDocuments { .. } => {
+            Diagnostic::at(code::NOT_YAML, span, "a pipeline is one YAML document, and here a second begins")
+                .help("remove the `---`, or keep the second in a file of its own")
+        }
         Error::NonFiniteFloat { .. } => {
             Diagnostic::at(code::NOT_YAML, span, "numbers are finite").help("quote it if it is meant as text")
         }

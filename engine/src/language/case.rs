@@ -118,15 +118,10 @@ fn find_kind<'k>(node: &Node, kinds: &'k Kinds, faults: &mut Diagnostics) -> Opt
     let name = node.as_text().unwrap_or_default();
     let found = kinds.entry(name);
     if found.is_none() {
-        let fault =
-            Diagnostic::at(code::UNKNOWN_KIND, node.span, format!("there is no kind of stage called {}", quoted(node)));
+        let fault = Diagnostic::at(code::UNKNOWN_KIND, node.span, format!("there is no kind {}", node.quoted()));
         faults.push(fault.label(did_you_mean(name, kinds.names())).help(listed("kinds", kinds.names())));
     }
     found
-}
-
-fn quoted(node: &Node) -> String {
-    node.as_text().map_or_else(|| node.describe(), |text| format!("`{}`", crate::node::shorten(text)))
 }
 
 /// Returns what other stages may read of a stage. Where its parameters are wrong, its ports are those of the defaults,

@@ -61,7 +61,9 @@ fn walk<'a>(
         *next += 1;
         if on_path.contains(target) {
             let from = path.iter().position(|(v, _)| v == target).unwrap_or(0);
-            let names: Vec<&str> = path[from..].iter().map(|((_, stage), _)| *stage).chain([target.1]).collect();
+            // The path goes from reader to source; the message follows the bytes.
+            let names: Vec<&str> =
+                std::iter::once(target.1).chain(path[from..].iter().rev().map(|((_, stage), _)| *stage)).collect();
             let message = format!("stages wait for each other: {}", names.join(" -> "));
             let fault = Diagnostic::at(code::CYCLE, *span, message);
             faults.push(fault.help("remove one of these inputs, so that the stages have an order"));

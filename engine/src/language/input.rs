@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::language::nearest::{did_you_mean, listed};
+use crate::language::nearest::{did_you_mean, listed, nearest};
 use crate::language::place::Place;
 use crate::language::reference::{self, OutputRef, Reference};
 use crate::node::{Data, Node, Span};
@@ -80,8 +80,11 @@ struct Binder<'a, 'f> {
 impl<'a> Binder<'a, '_> {
     /// `in: {PORT: value}`.
     fn port(&mut self, name: &str, key: Span, value: &Node) {
-        self.tried.push(name.to_string());
         let Some(port) = self.find_port(name, key) else { return };
+        // An empty map gives a port nothing.
+        if !value.as_map().is_some_and(<[_]>::is_empty) {
+            self.tried.push(name.to_string());
+        }
         match &value.data {
             Data::Text(text) => self.one(&port, None, value, text),
             Data::Map(entries) if port.arity.is_many() => {
@@ -109,6 +112,8 @@ impl<'a> Binder<'a, '_> {
             format!("stage `{}` ({}) has no input `{name}`", self.reader.name, self.reader.kind.unwrap_or("?"));
         let fault = Diagnostic::at(code::UNKNOWN_PORT, key, message);
         self.faults.push(fault.label(did_you_mean(name, names())).help(listed("inputs", names())));
+        // The port that was meant is not missing as well.
+        self.tried.extend(nearest(name, names()).map(str::to_string));
         None
     }
 

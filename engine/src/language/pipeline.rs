@@ -75,23 +75,29 @@ pub fn read<'a>(tree: &'a Node, faults: &mut Diagnostics) -> Pipeline<'a> {
 
 fn read_env(node: &Node, faults: &mut Diagnostics) -> EnvNames {
     let mut names = EnvNames::new();
-    let is_plain = |node: &Node| matches!(node.data, Data::Text(_) | Data::Number(_) | Data::Bool(_));
+    let refuse = |node: &Node, what: &str, wanted: &str| {
+        let message = format!("`{what}`: expected {wanted}, found {}", node.describe());
+        Diagnostic::at(code::WRONG_SHAPE, node.span, message).help("write `env: [HF_HOME]` or `env: {LANGUAGE: en}`")
+    };
     match &node.data {
-        Data::List(list) if list.iter().all(|n| n.as_text().is_some()) => {
-            names.extend(list.iter().filter_map(Node::as_text).map(|name| (name.to_string(), None)));
-        }
-        Data::Map(entries) if entries.iter().all(|(_, v)| v.is_null() || is_plain(v)) => {
-            names.extend(entries.iter().map(|(key, value)| (key.text.clone(), plain_text(value))));
-        }
         Data::Null => {}
-        _ => {
-            let message =
-                format!("`env`: expected a list of names, or a map of name to default, found {}", node.describe());
-            faults.push(
-                Diagnostic::at(code::WRONG_SHAPE, node.span, message)
-                    .help("write `env: [HF_HOME]` or `env: {LANGUAGE: en}`"),
-            );
+        Data::List(list) => {
+            for node in list {
+                match node.as_text() {
+                    Some(name) => drop(names.insert(name.to_string(), None)),
+                    None => faults.push(refuse(node, "env", "a name")),
+                }
+            }
         }
+        Data::Map(entries) => {
+            for (key, value) in entries {
+                if matches!(value.data, Data::List(_) | Data::Map(_)) {
+                    faults.push(refuse(value, &format!("env.{}", key.text), "text as default"));
+                }
+                names.insert(key.text.clone(), plain_text(value));
+            }
+        }
+        _ => faults.push(refuse(node, "env", "a list of names, or a map of name to default")),
     }
     names
 }

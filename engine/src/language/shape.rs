@@ -5,7 +5,7 @@
 //! A general validator would report a failed `anyOf` as such; here the branch that the user meant is found and its own
 //! fault is shown.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -29,23 +29,26 @@ impl Shape<'_> {
     }
 
     fn value(&self, node: &Node, schema: &Value, path: &str, faults: &mut Diagnostics) {
+        // What a field is for stands beside the reference to its type.
+        let own = description(schema);
         let schema = self.resolved(schema);
+        let about = if own.is_empty() { description(schema) } else { own };
         for part in list_of(schema, "allOf") {
             self.value(node, part, path, faults);
         }
         if let Some(branches) = branches(schema) {
-            return self.choice(node, schema, branches, path, faults);
+            return self.choice(node, branches, path, &about, faults);
         }
         if let Some(choices) = choices(schema) {
             return self.one_of_names(node, &choices, path, faults);
         }
         if !accepts_type(schema, node) {
-            return faults.push(self.wrong_type(node, &[schema], path));
+            return faults.push(wrong_type(node, &[schema], path, about));
         }
         match &node.data {
             Data::Map(entries) => self.map(node, entries, schema, path, faults),
-            Data::List(elements) => self.list(node, elements, schema, path, faults),
-            Data::Number(number) => self.range(node, number.as_f64().unwrap_or_default(), schema, path, faults),
+            Data::List(elements) => self.list(node, elements, schema, path, about, faults),
+            Data::Number(number) => faults.errors.extend(out_of_range(node, number, schema, path, about)),
             _ => {}
         }
     }
@@ -91,7 +94,15 @@ impl Shape<'_> {
             .help(listed("known here", known.map(String::as_str)))
     }
 
-    fn list(&self, node: &Node, elements: &[Node], schema: &Value, path: &str, faults: &mut Diagnostics) {
+    fn list(
+        &self,
+        node: &Node,
+        elements: &[Node],
+        schema: &Value,
+        path: &str,
+        about: String,
+        faults: &mut Diagnostics,
+    ) {
         let first: Vec<&Value> = list_of(schema, "prefixItems").collect();
         for (index, element) in elements.iter().enumerate() {
             if let Some(schema) = first.get(index).copied().or(schema.get("items")) {
@@ -103,36 +114,12 @@ impl Shape<'_> {
         if !(least..=most).contains(&(elements.len() as u64)) {
             let wanted = range_words(Some(least as f64), schema.get("maxItems").and_then(Value::as_f64));
             let message = format!("`{path}`: expected {wanted} elements, found {}", elements.len());
-            faults.push(Diagnostic::at(code::OUT_OF_RANGE, node.span, message).help(description(schema)));
-        }
-    }
-
-    fn range(&self, node: &Node, number: f64, schema: &Value, path: &str, faults: &mut Diagnostics) {
-        let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
-        let (least, most) = (bound("minimum"), bound("maximum").or(format_maximum(schema)));
-        let (above, below) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
-        let fits = least.is_none_or(|b| number >= b)
-            && most.is_none_or(|b| number <= b)
-            && above.is_none_or(|b| number > b)
-            && below.is_none_or(|b| number < b);
-        if !fits {
-            let mut wanted = range_words(least, most);
-            wanted.extend(above.map(|b| format!("above {b}")));
-            if let Some(b) = below {
-                wanted = [wanted, format!("below {b}")]
-                    .into_iter()
-                    .filter(|w| !w.is_empty())
-                    .collect::<Vec<_>>()
-                    .join(" and ");
-            }
-            let message = format!("`{path}`: expected {wanted}, found `{}`", node.to_json());
-            let fault = Diagnostic::at(code::OUT_OF_RANGE, node.span, message).label("out of range");
-            faults.push(fault.help(description(schema)));
+            faults.push(Diagnostic::at(code::OUT_OF_RANGE, node.span, message).help(about));
         }
     }
 
     /// Checks against the branch that the user most likely meant: the one of the right type with the fewest faults.
-    fn choice(&self, node: &Node, schema: &Value, branches: Vec<&Value>, path: &str, faults: &mut Diagnostics) {
+    fn choice(&self, node: &Node, branches: Vec<&Value>, path: &str, about: &str, faults: &mut Diagnostics) {
         let branches: Vec<&Value> = branches.into_iter().map(|branch| self.resolved(branch)).collect();
         let names: Vec<String> = branches.iter().filter_map(|b| choices(b)).flatten().collect();
         let mut best: Option<Diagnostics> = None;
@@ -143,15 +130,11 @@ impl Shape<'_> {
                 best = Some(found);
             }
         }
+        let is_name = !names.is_empty() && node.as_text().is_some();
         match best {
-            Some(found) if found.is_empty() || names.is_empty() => faults.errors.extend(found.errors),
-            _ if !names.is_empty() && node.as_text().is_some() => self.one_of_names(node, &names, path, faults),
-            Some(found) => faults.errors.extend(found.errors),
-            None => {
-                let mut fault = self.wrong_type(node, &branches, path);
-                fault.help = fault.help.or(Some(description(schema)).filter(|d| !d.is_empty()));
-                faults.push(fault);
-            }
+            Some(found) if found.is_empty() || !is_name => faults.errors.extend(found.errors),
+            _ if is_name => self.one_of_names(node, &names, path, faults),
+            _ => faults.push(wrong_type(node, &branches, path, about.to_string())),
         }
     }
 
@@ -165,26 +148,47 @@ impl Shape<'_> {
         let label = did_you_mean(&found, names.iter().map(String::as_str));
         faults.push(Diagnostic::at(code::UNKNOWN_CHOICE, node.span, message).label(label));
     }
+}
 
-    fn wrong_type(&self, node: &Node, schemas: &[&Value], path: &str) -> Diagnostic {
-        let mut wanted: Vec<String> = Vec::new();
-        for words in schemas.iter().flat_map(|s| type_words(s)) {
-            if !wanted.contains(&words) {
-                wanted.push(words);
-            }
-        }
-        let message = format!("`{path}`: expected {}, found {}", wanted.join(" or "), node.describe());
-        let help = match &node.data {
-            Data::Number(number) if wanted.iter().any(|w| w == "text") => {
-                format!("write `\"{number}\"` if it is meant as text")
-            }
-            Data::Bool(flag) if wanted.iter().any(|w| w == "text") => {
-                format!("write `\"{flag}\"` if it is meant as text")
-            }
-            _ => schemas.first().map(|s| description(s)).unwrap_or_default(),
-        };
-        Diagnostic::at(code::WRONG_TYPE, node.span, message).help(help)
+fn out_of_range(node: &Node, number: &Number, schema: &Value, path: &str, about: String) -> Option<Diagnostic> {
+    let number = number.as_f64().unwrap_or_default();
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let (least, above, below) = (bound("minimum"), bound("exclusiveMinimum"), bound("exclusiveMaximum"));
+    // The end of an integer type is worth a word only where it is what was passed.
+    let most = bound("maximum").or(format_maximum(schema).filter(|most| number > *most));
+    let fits = least.is_none_or(|b| number >= b)
+        && most.is_none_or(|b| number <= b)
+        && above.is_none_or(|b| number > b)
+        && below.is_none_or(|b| number < b);
+    if fits {
+        return None;
     }
+    let words = [
+        range_words(least, most),
+        above.map_or(String::new(), |b| format!("above {b}")),
+        below.map_or(String::new(), |b| format!("below {b}")),
+    ];
+    let wanted = words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" and ");
+    let message = format!("`{path}`: expected {wanted}, found `{}`", node.to_json());
+    Some(Diagnostic::at(code::OUT_OF_RANGE, node.span, message).label("out of range").help(about))
+}
+
+fn wrong_type(node: &Node, schemas: &[&Value], path: &str, about: String) -> Diagnostic {
+    let names: Vec<String> = schemas.iter().filter_map(|s| choices(s)).flatten().collect();
+    let mut wanted = if names.is_empty() { Vec::new() } else { vec![words_or(&names)] };
+    for words in schemas.iter().filter(|s| choices(s).is_none()).flat_map(|s| type_words(s)) {
+        if !wanted.contains(&words) {
+            wanted.push(words);
+        }
+    }
+    let message = format!("`{path}`: expected {}, found {}", wanted.join(" or "), node.describe());
+    let takes_text = wanted.iter().any(|w| w == "text");
+    let help = match &node.data {
+        Data::Number(number) if takes_text => format!("write `\"{number}\"` if it is meant as text"),
+        Data::Bool(flag) if takes_text => format!("write `\"{flag}\"` if it is meant as text"),
+        _ => about,
+    };
+    Diagnostic::at(code::WRONG_TYPE, node.span, message).help(help)
 }
 
 /// Joins the parts of a dotted path.
@@ -249,9 +253,6 @@ fn is_of_type(node: &Node, name: &str) -> bool {
 }
 
 fn type_words(schema: &Value) -> Vec<String> {
-    if let Some(names) = choices(schema) {
-        return vec![words_or(&names)];
-    }
     let words = |name: &str| match name {
         "integer" => "a whole number",
         "number" => "a number",
@@ -276,7 +277,7 @@ fn format_maximum(schema: &Value) -> Option<f64> {
 }
 
 fn range_words(least: Option<f64>, most: Option<f64>) -> String {
-    match (least, most.filter(|m| *m < f64::from(i32::MAX))) {
+    match (least, most) {
         (Some(least), Some(most)) if least == most => format!("{least}"),
         (Some(least), Some(most)) => format!("{least} to {most}"),
         (Some(least), None) => format!("{least} or more"),
@@ -285,8 +286,13 @@ fn range_words(least: Option<f64>, most: Option<f64>) -> String {
     }
 }
 
-/// First sentence of a schema's description, which is the first line of a field's comment.
+/// First paragraph of a schema's description, which is that of a field's comment, as a help text.
 fn description(schema: &Value) -> String {
     let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
-    text.split("\n\n").next().unwrap_or_default().replace('\n', " ").trim_end_matches('.').to_string()
+    let text = text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+    let mut letters = text.trim_end_matches('.').chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => first.to_lowercase().chain(letters).collect(),
+        (first, _) => first.into_iter().chain(letters).collect(),
+    }
 }

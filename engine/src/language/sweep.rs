@@ -86,7 +86,10 @@ fn read(all: &[(Key, Node)], key: &Key, chain: &mut Vec<String>, faults: &mut Di
             _ => faults.push(unknown_key(key, &subject, &SWEEP_KEYS)),
         }
     }
-    if parts.cases.is_empty() && parts.axes.is_empty() && node.get("random").is_none() {
+    let says_cases = ["cases", "grid", "random"]
+        .iter()
+        .any(|key| node.get(key).is_some_and(|n| n.as_map().is_none_or(|m| !m.is_empty())));
+    if parts.cases.is_empty() && parts.axes.is_empty() && !says_cases {
         faults.push(
             Diagnostic::at(code::BAD_SWEEP, key.span, format!("{subject} has no cases"))
                 .help("write `cases` or `grid`"),
@@ -104,8 +107,7 @@ fn extended(all: &[(Key, Node)], parent: &Node, chain: &mut Vec<String>, faults:
         return None;
     }
     let Some((key, _)) = all.iter().find(|(key, _)| key.text == name) else {
-        let fault =
-            Diagnostic::at(code::UNKNOWN_SWEEP, parent.span, format!("there is no sweep {}", parent.describe()));
+        let fault = Diagnostic::at(code::UNKNOWN_SWEEP, parent.span, format!("there is no sweep {}", parent.quoted()));
         faults.push(fault.label(did_you_mean(name, names())).help(listed("sweeps", names())));
         return None;
     };
