@@ -5,6 +5,7 @@
 //! every build can check, plan and explain them; their work is in `watershed-torch`.
 
 pub mod amount;
+pub mod baseline;
 pub mod day;
 pub mod evaluate;
 pub mod examples;
@@ -16,6 +17,7 @@ pub mod ingest;
 pub mod lora_train;
 pub mod metrics;
 pub mod mix;
+pub mod recommend;
 pub mod record;
 pub mod seeded;
 pub mod split;
@@ -37,6 +39,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<teacher::TeacherLabel>(),
         Kind::of::<lora_train::LoraTrain>(),
         Kind::of::<generate::Generate>(),
+        Kind::of::<baseline::Baseline>(),
         Kind::of::<evaluate::Evaluate>(),
     ]
 }
