@@ -1,0 +1,67 @@
+//! Kills and signals: nothing finished is lost, nothing half-written is served.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::project::{Project, Ran, files};
+
+/// Ten stages in a row, each long enough to be hit by a signal.
+fn chain() -> Project {
+    let mut text = String::from("stages:\n  s0: {use: command, with: {shell: 'sleep 0.05; echo 0 > $OUT_out'}}\n");
+    for i in 1..10 {
+        let before = i - 1;
+        text.push_str(&format!(
+            "  s{i}: {{use: command, in: {{x: s{before}}}, with: {{shell: 'sleep 0.05; (cat $IN_x; echo {i}) > $OUT_out'}}}}\n"
+        ));
+    }
+    Project::new(&text)
+}
+
+fn last_output(project: &Project) -> String {
+    project.says(&["get", "s9", "-o", "-"])
+}
+
+#[test]
+fn after_kill_9_the_next_run_redoes_only_unfinished_actions() {
+    let quiet = chain();
+    quiet.run(&[]);
+    for delay_ms in [30, 130, 270, 410] {
+        let project = chain();
+        let mut child = project.command(&["run", "-q"]).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let finished = files(&project.store().join("v1/ac")).len();
+        let ran = project.run(&[]);
+        assert_eq!(ran.code, 0);
+        assert_eq!((ran.outcome("hit").len(), ran.outcome("ran").len()), (finished, 10 - finished));
+        assert_eq!(last_output(&project), last_output(&quiet));
+        assert_eq!(files(&project.store().join("tmp")).len(), 0);
+    }
+}
+
+#[test]
+fn sigterm_ends_a_run_with_143_and_leaves_no_child() {
+    let project = Project::new("stages:\n  long: {use: command, with: {shell: 'echo $$ > ../pid; sleep 60; echo > $OUT_out'}}\n");
+    let mut child = project.command(&["run", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while files(&project.store().join("tmp")).iter().all(|p| !p.ends_with("pid")) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the stage did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // SAFETY: signals a child that is not yet waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_eq!(project.run(&["--frozen"]).code, 10);
+}
+
+#[test]
+fn two_processes_on_one_store_execute_each_action_once() {
+    let project = chain();
+    let start = || project.command(&["run", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let (one, two) = (start(), start());
+    let runs = [one, two].map(|child| Ran::of(&child.wait_with_output().unwrap()));
+    assert_eq!(runs.iter().map(|r| r.code).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(runs.iter().map(|r| r.outcome("ran").len()).sum::<usize>(), 10);
+}

@@ -1,0 +1,50 @@
+//! Sweeps: shared stages run once, each case is a node, a failed case stops only itself.
+
+use crate::project::{Project, of_four_stages, rows};
+
+fn swept() -> Project {
+    let project = of_four_stages();
+    let text = std::fs::read_to_string(project.path("watershed.yaml")).unwrap();
+    project.write("watershed.yaml", &format!("{text}sweeps:\n  sizes: {{grid: {{parts.val: [4, 6, 8], large.val: [1, 2]}}}}\n"));
+    project
+}
+
+#[test]
+fn shared_stages_run_once_and_equal_nodes_are_merged() {
+    let project = swept();
+    let ran = project.run(&["--sweep", "sizes"]);
+    assert_eq!(ran.code, 0);
+    let count = |stage: &str| ran.outcome("ran").iter().filter(|t| t.split('@').next() == Some(stage)).count();
+    assert_eq!(["rows", "parts", "small", "large"].map(count), [1, 3, 3, 6]);
+    let parts = ran.events.iter().find(|e| e["event"] == "stage_finished" && e["stage"] == "parts").unwrap();
+    assert_eq!((parts["case"].is_null(), parts["cases"].as_array().unwrap().len()), (true, 2));
+}
+
+#[test]
+fn a_sweep_reuses_what_a_plain_run_left_and_resumes_by_running_again() {
+    let project = swept();
+    project.run(&[]);
+    let first = project.run(&["--sweep", "sizes", "--cases", "val=6*"]);
+    assert_eq!(first.outcome("hit").len() + first.outcome("ran").len(), 5, "{:?}", first.outcome("ran"));
+    let all = project.run(&["--sweep", "sizes"]);
+    assert_eq!(all.outcome("failed").len(), 0);
+    assert_eq!(project.run(&["--sweep", "sizes"]).outcome("ran").len(), 0);
+}
+
+#[test]
+fn a_failed_case_stops_only_itself() {
+    let project = Project::new(
+        "stages:
+  rows:  {use: examples, in: {files: ./data.jsonl}}
+  parts: {use: split, in: rows, with: {val: 2}}
+  below: {use: split, in: parts.train, with: {val: 1}}
+sweeps: {sizes: {cases: {good: {parts.val: 3}, bad: {parts.val: 4000}, fine: {parts.val: 5}}}}
+",
+    );
+    project.write("data.jsonl", &rows(20));
+    let ran = project.run(&["--sweep", "sizes"]);
+    assert_eq!(ran.code, 1);
+    assert_eq!(ran.outcome("failed"), ["parts@bad"]);
+    assert_eq!(ran.outcome("skipped"), ["below@bad"]);
+    assert_eq!(ran.outcome("ran").len(), 5);
+}

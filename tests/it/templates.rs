@@ -1,0 +1,62 @@
+//! Every shipped pipeline and template is checked and planned.
+
+use std::path::Path;
+
+use crate::project::Project;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A project with the repository's pipelines and empty stand-ins for the files they name.
+fn with_pipelines() -> Project {
+    let project = Project::new("stages: {}\n");
+    for name in ["models/smollm2-135m.gguf", "data/reviews.json.gz", "data/items.json.gz", "data/alpaca.json.gz"] {
+        project.write(name, "");
+    }
+    for path in crate::project::files(&root().join("pipelines")) {
+        let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        project.write(name, &std::fs::read_to_string(&path).unwrap());
+    }
+    project
+}
+
+#[test]
+fn every_shipped_pipeline_is_planned() {
+    let project = with_pipelines();
+    for name in ["quickstart", "paper", "compare"] {
+        let file = format!("pipelines/{name}.yaml");
+        project.says(&["check", &file]);
+        let plan = project.plan(&[&file]);
+        assert!(plan["stages"].as_array().unwrap().len() > 5);
+    }
+}
+
+#[test]
+fn the_papers_sweeps_have_five_cases_each() {
+    let project = with_pipelines();
+    for sweep in ["table1", "repaired", "quarter", "eighth"] {
+        let plan = project.plan(&["pipelines/paper.yaml", "--sweep", sweep]);
+        let tuned = plan["stages"].as_array().unwrap().iter().filter(|s| s["stage"] == "tuned");
+        assert_eq!(tuned.count(), 5, "{sweep}");
+    }
+}
+
+#[test]
+fn every_template_passes_its_check() {
+    for template in ["quickstart", "finetune", "paper", "sweep"] {
+        let project = Project::new("");
+        std::fs::remove_file(project.path("watershed.yaml")).unwrap();
+        std::fs::remove_file(project.path("watershed.root")).unwrap();
+        project.says(&["init", ".", "--template", template]);
+        project.says(&["check"]);
+    }
+}
+
+#[test]
+fn init_overwrites_nothing() {
+    let project = Project::new("mine");
+    let output = project.watershed(&["init", "."]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(project.path("watershed.yaml")).unwrap(), "mine");
+}
