@@ -5,6 +5,7 @@
 //! every build can check, plan and explain them; their work is in `watershed-torch`.
 
 pub mod amount;
+pub mod clean;
 pub mod day;
 pub mod evaluate;
 pub mod examples;
@@ -31,6 +32,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<synthetic::Synthetic>(),
         Kind::of::<ingest::Ingest>(),
         Kind::of::<examples::Examples>(),
+        Kind::of::<clean::Clean>(),
         Kind::of::<holdout::Holdout>(),
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
