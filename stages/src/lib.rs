@@ -38,7 +38,6 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<teacher::TeacherLabel>(),
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
-        Kind::of::<teacher::TeacherLabel>(),
         Kind::of::<lora_train::LoraTrain>(),
         Kind::of::<generate::Generate>(),
         Kind::of::<random_model::RandomModel>(),
