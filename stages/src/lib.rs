@@ -18,6 +18,8 @@ pub mod ingest;
 pub mod lora_train;
 pub mod metrics;
 pub mod mix;
+pub mod prompt;
+pub mod random_model;
 pub mod recommend;
 pub mod record;
 pub mod seeded;
@@ -36,12 +38,14 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<examples::Examples>(),
         Kind::of::<clean::Clean>(),
         Kind::of::<holdout::Holdout>(),
+        Kind::of::<prompt::Prompt>(),
+        Kind::of::<teacher::TeacherLabel>(),
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
-        Kind::of::<teacher::TeacherLabel>(),
         Kind::of::<lora_train::LoraTrain>(),
         Kind::of::<generate::Generate>(),
         Kind::of::<baseline::Baseline>(),
+        Kind::of::<random_model::RandomModel>(),
         Kind::of::<evaluate::Evaluate>(),
     ]
 }

@@ -3,6 +3,12 @@
 mod from_gguf;
 mod from_json;
 
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::Result;
+
 pub(crate) use from_gguf::from_gguf;
 pub(crate) use from_json::from_json;
 
@@ -46,6 +52,14 @@ pub struct LlamaConfig {
 }
 
 impl LlamaConfig {
+    /// Returns the configuration in a `config.json`; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As for a model's folder: an architecture that is not supported, missing or impossible numbers.
+    pub fn of_json(path: &Path, json: &Value) -> Result<LlamaConfig> {
+        from_json(path, json, None)
+    }
+
     /// Returns the Hugging Face name and shape of every tensor that the model needs, in file order.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let mut all = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab, self.hidden])];
