@@ -5,6 +5,7 @@
 //! every build can check, plan and explain them; their work is in `watershed-torch`.
 
 pub mod amount;
+pub mod command;
 pub mod day;
 pub mod evaluate;
 pub mod examples;
@@ -32,5 +33,6 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<split::Split>(),
         Kind::of::<teacher::TeacherLabel>(),
         Kind::of::<evaluate::Evaluate>(),
+        Kind::of::<command::Command>(),
     ]
 }
