@@ -7,6 +7,7 @@
 pub mod amount;
 pub mod baseline;
 pub mod clean;
+pub mod command;
 pub mod day;
 pub mod evaluate;
 pub mod examples;
@@ -47,5 +48,6 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<baseline::Baseline>(),
         Kind::of::<random_model::RandomModel>(),
         Kind::of::<evaluate::Evaluate>(),
+        Kind::of::<command::Command>(),
     ]
 }

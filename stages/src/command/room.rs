@@ -1,0 +1,104 @@
+//! The private folder of one execution.
+//!
+//! `work` is empty and the child's current folder; `in` holds links to the inputs, so that a program which looks at a
+//! file's suffix sees the user's; `home` and `tmp` are the child's own. All of it goes when the stage ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use watershed_engine::{Job, JobInput, StageError};
+
+/// Longest part of a name that still is a suffix: `.safetensors` has 12 characters.
+const LONGEST_SUFFIX: usize = 12;
+
+/// The folder and its parts.
+#[derive(Debug)]
+pub struct Room {
+    /// Current folder of the child.
+    pub work: PathBuf,
+    /// `HOME` of the child.
+    pub home: PathBuf,
+    /// `TMPDIR` of the child.
+    pub tmp: PathBuf,
+    /// Where the child's output goes, standard and error in one.
+    pub log: PathBuf,
+    /// Input to the path that the child sees.
+    pub inputs: BTreeMap<String, PathBuf>,
+    _folder: TempDir,
+}
+
+impl Room {
+    /// Makes the folder beside the outputs, or in the system's folder for temporary files where there are none.
+    ///
+    /// # Errors
+    /// When the disk is full or a folder cannot be made.
+    pub fn make(job: &Job) -> Result<Room, StageError> {
+        let beside = job.spec().outputs.values().next().and_then(|path| path.parent());
+        let parent = beside.map_or_else(std::env::temp_dir, Path::to_path_buf);
+        make(&parent, job).map_err(|e| StageError::io("make a private folder in", &parent, &e))
+    }
+}
+
+fn make(parent: &Path, job: &Job) -> io::Result<Room> {
+    let folder = tempfile::Builder::new().prefix(".command-").tempdir_in(std::path::absolute(parent)?)?;
+    let part = |name: &str| folder.path().join(name);
+    let (work, home, tmp, links) = (part("work"), part("home"), part("tmp"), part("in"));
+    for path in [&work, &home, &tmp, &links] {
+        std::fs::create_dir(path)?;
+    }
+    let mut inputs = BTreeMap::new();
+    for (port, sources) in &job.spec().inputs {
+        inputs.insert(port.clone(), link(&links, port, sources)?);
+    }
+    Ok(Room { work, home, tmp, log: part("log"), inputs, _folder: folder })
+}
+
+/// Links a port: one input as `in/PORT` with its suffixes, several as a folder of their labels.
+fn link(links: &Path, port: &str, sources: &[JobInput]) -> io::Result<PathBuf> {
+    if let [source] = sources {
+        let place = links.join(format!("{port}{}", suffixes(&source.path)));
+        symlink(std::path::absolute(&source.path)?, &place)?;
+        return Ok(place);
+    }
+    let folder = links.join(port);
+    std::fs::create_dir(&folder)?;
+    for source in sources {
+        let label = source.label.replace('/', "_");
+        symlink(std::path::absolute(&source.path)?, folder.join(format!("{label}{}", suffixes(&source.path))))?;
+    }
+    Ok(folder)
+}
+
+/// Returns the suffixes of a file's name, for example `.csv.gz`: short parts at its end that hold a letter.
+///
+/// They are visible to the child in `IN_x`, so the engine puts them in the key.
+pub fn suffixes(path: &Path) -> String {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let parts: Vec<&str> = name.trim_start_matches('.').split('.').skip(1).collect();
+    let is_suffix = |part: &&&str| {
+        part.len() < LONGEST_SUFFIX
+            && part.chars().all(|c| c.is_ascii_alphanumeric())
+            && part.chars().any(|c| c.is_ascii_alphabetic())
+    };
+    let count = parts.iter().rev().take_while(is_suffix).count();
+    parts[parts.len() - count..].iter().map(|part| format!(".{part}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_are_the_short_end_of_a_name() {
+        let of = |name: &str| suffixes(Path::new(name));
+        assert_eq!(of("/d.x/reviews.csv.gz"), ".csv.gz");
+        assert_eq!(of("model.safetensors"), ".safetensors");
+        assert_eq!(of("run-v1.2.json"), ".json");
+        assert_eq!(of("2024.01.01"), "");
+        assert_eq!(of(".hidden"), "");
+        assert_eq!(of("Makefile"), "");
+    }
+}
