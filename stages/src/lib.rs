@@ -43,10 +43,10 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<teacher::TeacherLabel>(),
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
+        Kind::of::<random_model::RandomModel>(),
         Kind::of::<lora_train::LoraTrain>(),
         Kind::of::<generate::Generate>(),
         Kind::of::<baseline::Baseline>(),
-        Kind::of::<random_model::RandomModel>(),
         Kind::of::<evaluate::Evaluate>(),
         Kind::of::<command::Command>(),
     ]
