@@ -6,6 +6,7 @@
 
 pub mod amount;
 pub mod baseline;
+pub mod clean;
 pub mod day;
 pub mod evaluate;
 pub mod examples;
@@ -33,6 +34,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<synthetic::Synthetic>(),
         Kind::of::<ingest::Ingest>(),
         Kind::of::<examples::Examples>(),
+        Kind::of::<clean::Clean>(),
         Kind::of::<holdout::Holdout>(),
         Kind::of::<mix::Mix>(),
         Kind::of::<split::Split>(),
