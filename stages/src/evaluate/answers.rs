@@ -11,8 +11,8 @@ use super::numbers::{Numbers, flag, mean, p90};
 use crate::metrics::diversity::{distinct, unique_fraction};
 use crate::metrics::grounding::{Catalogue, Span};
 use crate::metrics::interval::{bootstrap, wilson};
-use crate::metrics::normalise::norm;
-use crate::metrics::parroting::{Parroting, Thresholds, parroting};
+use crate::metrics::normalise::{norm, tokens};
+use crate::metrics::parroting::{Parroting, Thresholds, longest_shared_run, parroting};
 use crate::record::answer::Answer;
 use crate::record::example::Example;
 
@@ -164,14 +164,15 @@ fn measure_form(system: &str, scored: &[Scored], numbers: &mut Numbers) {
     numbers.put(system, "instruction_echo_rate", mean(echoes.into_iter().map(flag)));
     let ended = |s: &Scored| Some(&s.answer.finish_reason).filter(|r| !r.is_empty()).map(|r| f64::from(r != "length"));
     numbers.put(system, "eos_rate", mean(scored.iter().map(ended)));
+    let words: Vec<Vec<String>> = texts.par_iter().map(|text| tokens(text)).collect();
     for n in 1..=3 {
-        numbers.put(system, &format!("distinct_{n}"), distinct(&texts, n));
+        numbers.put(system, &format!("distinct_{n}"), distinct(&words, n));
     }
     numbers.put(system, "unique_fraction", unique_fraction(&texts));
 }
 
 fn echoes_instruction(scored: &Scored) -> bool {
-    parroting(&scored.prompt.instruction, &scored.answer.text).longest_copied_span >= INSTRUCTION_ECHO_WORDS
+    longest_shared_run(&scored.prompt.instruction, &scored.answer.text) >= INSTRUCTION_ECHO_WORDS
 }
 
 fn measure_products(system: &str, scored: &[Scored], numbers: &mut Numbers) {

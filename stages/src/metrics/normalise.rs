@@ -12,6 +12,10 @@ use crate::html;
 pub fn norm(text: &str) -> String {
     let once = html::unescape(text);
     let twice = html::unescape(&once);
+    if twice.is_ascii() {
+        // Nothing to compose and no format characters: the same result in a tenth of the time.
+        return twice.to_ascii_lowercase();
+    }
     twice.nfkc().filter(|&c| get_general_category(c) != Category::Format).collect::<String>().to_lowercase()
 }
 

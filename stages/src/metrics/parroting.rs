@@ -102,6 +102,12 @@ pub fn parroting(input: &str, output: &str) -> Parroting {
     }
 }
 
+/// Returns the length, in words, of the longest run that stands in both texts.
+pub fn longest_shared_run(a: &str, b: &str) -> usize {
+    let mut ids = HashMap::new();
+    longest_run(&intern(&tokens(a), &mut ids), &intern(&tokens(b), &mut ids))
+}
+
 /// Gives equal words equal numbers, so that runs compare as integers.
 fn intern(words: &[String], ids: &mut HashMap<String, u32>) -> Vec<u32> {
     words

@@ -1,5 +1,7 @@
 //! Whether two systems differ on the same customers: McNemar, sign flip, Wilcoxon, and Holm over several comparisons.
 
+use rayon::prelude::*;
+
 use crate::seeded::SplitMix;
 
 /// Most pairs for which every sign pattern is tried.
@@ -25,6 +27,8 @@ pub fn mcnemar(n01: usize, n10: usize) -> f64 {
 ///
 /// Exact up to 16 pairs, else by 100 000 drawn patterns with the observed one counted in.
 pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
+    // Pairs without a difference change no sum, whatever their sign.
+    let differences: &[f64] = &differences.iter().copied().filter(|d| *d != 0.0).collect::<Vec<f64>>();
     let observed = differences.iter().sum::<f64>().abs();
     // Sums in another order differ in the last bits; patterns as extreme as the observed one must still count.
     let bar = observed - 1e-12 * differences.iter().map(|d| d.abs()).sum::<f64>();
@@ -33,19 +37,20 @@ pub fn sign_flip(differences: &[f64], seed: u64) -> f64 {
         let extreme = (0..patterns).filter(|&signs| flipped(differences, |i| signs >> i & 1 == 1) >= bar).count();
         return extreme as f64 / patterns as f64;
     }
-    let mut random = SplitMix::new(seed, "sign flip");
-    let extreme = (0..DRAWN_PATTERNS)
-        .filter(|_| {
-            let mut bits = 0;
-            flipped(differences, |i| {
-                if i % 64 == 0 {
-                    bits = random.next_u64();
-                }
-                bits >> (i % 64) & 1 == 1
-            }) >= bar
-        })
-        .count();
+    let extreme = (0..DRAWN_PATTERNS).into_par_iter().filter(|number| drawn(differences, seed, *number) >= bar).count();
     (extreme + 1) as f64 / (DRAWN_PATTERNS + 1) as f64
+}
+
+/// Returns the sum under one drawn pattern; each has its own stream, so that threads change nothing.
+fn drawn(differences: &[f64], seed: u64, number: usize) -> f64 {
+    let mut random = SplitMix::new(seed, &format!("sign flip {number}"));
+    let mut bits = 0;
+    flipped(differences, |i| {
+        if i % 64 == 0 {
+            bits = random.next_u64();
+        }
+        bits >> (i % 64) & 1 == 1
+    })
 }
 
 fn flipped(differences: &[f64], mut negative: impl FnMut(usize) -> bool) -> f64 {
@@ -136,7 +141,9 @@ mod tests {
             let ours = sign_flip(&differences(&stats["sign_flip_exact"]), 0);
             close(ours, &stats["sign_flip_exact"]["p_two_sided"], "sign flip");
         }
-        close(wilcoxon(&differences(stats)), &stats["wilcoxon_approx"]["p"], "wilcoxon");
+        if stats["wilcoxon_approx"].is_object() {
+            close(wilcoxon(&differences(stats)), &stats["wilcoxon_approx"]["p"], "wilcoxon");
+        }
         if stats["holm"].is_object() {
             let theirs = column(&stats["holm"]["adjusted"]);
             for (ours, theirs) in holm(&column(&stats["holm"]["p"])).iter().zip(theirs) {
@@ -148,8 +155,12 @@ mod tests {
     #[test]
     fn drawn_sign_flips_come_close_to_the_exact_test() {
         let small = [0.3, -0.1, 0.4, 0.2, 0.25, -0.05, 0.1, 0.3];
+        let exact = sign_flip(&small, 0);
+        let bar = small.iter().sum::<f64>() - 1e-9;
+        let extreme = (0..20_000).filter(|number| drawn(&small, 0, *number) >= bar).count();
+        assert!((exact - extreme as f64 / 20_000.0).abs() < 0.01);
         let padded: Vec<f64> = small.iter().copied().chain([0.0; 10]).collect();
-        assert!((sign_flip(&small, 0) - sign_flip(&padded, 0)).abs() < 0.005);
+        assert_eq!(exact, sign_flip(&padded, 0));
     }
 
     #[test]
