@@ -1,0 +1,3 @@
+//! Small stories about what users see.
+
+mod language;
