@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use watershed_engine::diagnostic::Diagnostics;
-use watershed_engine::language::{LoadRequest, load};
+use watershed_engine::language::{LoadRequest, json_schema, load};
 use watershed_engine::study::{Case, CaseRef, Source, StageDef, Study};
 
 mod common;
@@ -195,4 +195,29 @@ fn thousands_of_stages_load_at_once() {
     eprintln!("4000 stages in {took:?}");
     assert_eq!(study.cases[0].stages.len(), 4000);
     assert!(took.as_secs() < 5, "{took:?}");
+}
+
+/// Collects the targets of all `$ref`s.
+fn references(value: &serde_json::Value, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            found.extend(map.get("$ref").and_then(|r| r.as_str()).map(str::to_string));
+            map.values().for_each(|v| references(v, found));
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|v| references(v, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_schema_of_pipelines_holds_every_kind_and_no_dangling_reference() {
+    let schema = json_schema(&common::kinds());
+    let mut targets = Vec::new();
+    references(&schema, &mut targets);
+    assert!(targets.iter().all(|t| schema.pointer(t.trim_start_matches('#')).is_some()), "{targets:?}");
+    let with = &schema["$defs"]["train.with"]["properties"];
+    assert_eq!(with["preset"]["enum"], json!(["paper", "careful"]));
+    assert_eq!(with["batch_size"]["anyOf"][0]["minimum"], 1);
+    assert_eq!(schema["$defs"]["train.run"]["properties"]["timeout"]["description"].is_string(), true);
+    assert_eq!(schema["$defs"]["stage"]["properties"]["use"]["enum"][2], "train");
 }

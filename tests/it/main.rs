@@ -8,3 +8,5 @@ mod rerun;
 mod store;
 mod sweep;
 mod templates;
+//! Small stories about what users see.
+mod language;

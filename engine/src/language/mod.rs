@@ -11,6 +11,7 @@ mod cycle;
 mod expect;
 mod input;
 mod interpolate;
+mod json_schema;
 mod kinds;
 mod nearest;
 mod overrides;
@@ -26,6 +27,7 @@ mod sweep;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
+pub use json_schema::json_schema;
 pub use kinds::Kinds;
 pub use nearest::nearest;
 pub use place::project_root;
