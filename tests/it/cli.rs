@@ -23,7 +23,9 @@ fn an_invalid_pipeline_is_exit_3_with_its_faults_as_json() {
 #[test]
 fn a_wrong_command_line_is_exit_2() {
     let project = of_four_stages();
-    for arguments in [&["run", "--set", "parts.val"][..], &["runn"], &["plan", "--format", "yaml"], &["kinds", "splitt"]] {
+    for arguments in
+        [&["run", "--set", "parts.val"][..], &["runn"], &["plan", "--format", "yaml"], &["kinds", "splitt"]]
+    {
         assert_eq!(project.watershed(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
@@ -47,7 +49,16 @@ fn plan_with_exit_code_tells_pending_work() {
 fn every_command_prints_one_json_document() {
     let project = of_four_stages();
     project.run(&[]);
-    for command in [&["check"][..], &["plan"], &["why", "small"], &["show"], &["runs"], &["kinds"], &["kinds", "split"], &["graph"]] {
+    for command in [
+        &["check"][..],
+        &["plan"],
+        &["why", "small"],
+        &["show"],
+        &["runs"],
+        &["kinds"],
+        &["kinds", "split"],
+        &["graph"],
+    ] {
         let mut arguments = command.to_vec();
         arguments.extend(["--format", "json"]);
         let text = project.says(&arguments);
@@ -79,7 +90,8 @@ fn a_reader_that_closes_the_pipe_ends_the_output_only() {
 
 #[test]
 fn log_tells_what_a_stage_said_also_after_a_failure() {
-    let project = Project::new("stages:\n  a: {use: command, with: {shell: 'echo before; echo the end >&2; exit 3'}}\n");
+    let project =
+        Project::new("stages:\n  a: {use: command, with: {shell: 'echo before; echo the end >&2; exit 3'}}\n");
     let ran = project.run(&[]);
     assert_eq!(ran.code, 1);
     assert!(ran.error("a").contains("the end"), "{}", ran.error("a"));

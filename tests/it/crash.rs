@@ -42,7 +42,8 @@ fn after_kill_9_the_next_run_redoes_only_unfinished_actions() {
 
 #[test]
 fn sigterm_ends_a_run_with_143_and_leaves_no_child() {
-    let project = Project::new("stages:\n  long: {use: command, with: {shell: 'echo $$ > ../pid; sleep 60; echo > $OUT_out'}}\n");
+    let project =
+        Project::new("stages:\n  long: {use: command, with: {shell: 'echo $$ > ../pid; sleep 60; echo > $OUT_out'}}\n");
     let mut child = project.command(&["run", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     while files(&project.store().join("tmp")).iter().all(|p| !p.ends_with("pid")) {

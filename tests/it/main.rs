@@ -3,10 +3,9 @@
 mod cli;
 mod crash;
 mod houses;
+mod language;
 mod project;
 mod rerun;
 mod store;
 mod sweep;
 mod templates;
-//! Small stories about what users see.
-mod language;

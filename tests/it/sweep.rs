@@ -5,7 +5,10 @@ use crate::project::{Project, of_four_stages, rows};
 fn swept() -> Project {
     let project = of_four_stages();
     let text = std::fs::read_to_string(project.path("watershed.yaml")).unwrap();
-    project.write("watershed.yaml", &format!("{text}sweeps:\n  sizes: {{grid: {{parts.val: [4, 6, 8], large.val: [1, 2]}}}}\n"));
+    project.write(
+        "watershed.yaml",
+        &format!("{text}sweeps:\n  sizes: {{grid: {{parts.val: [4, 6, 8], large.val: [1, 2]}}}}\n"),
+    );
     project
 }
 

@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod run;
 mod runs;
+mod schema;
 mod show;
 mod why;
 
@@ -97,6 +98,8 @@ enum Command {
     Report(report::Options),
     /// Lists kinds of stages, or the parameters and ports of one.
     Kinds(kinds::Options),
+    /// Prints the JSON Schema of pipelines.
+    Schema,
     /// Prints the graph of a pipeline.
     Graph(Choice),
 }
@@ -135,6 +138,7 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         Command::Get(options) => get::get(&options, common, kinds),
         Command::Report(options) => report::report(&options, common),
         Command::Kinds(options) => kinds::kinds(&options, common, kinds),
+        Command::Schema => schema::schema(kinds),
         Command::Graph(choice) => graph::graph(&choice, common, kinds),
     }
 }
