@@ -62,9 +62,9 @@ pub struct RunNode {
 }
 
 impl RunNode {
-    /// Returns `stage` or `stage@case`.
+    /// Returns the name under which tables show it.
     pub fn title(&self) -> String {
-        self.case.as_ref().map_or_else(|| self.stage.clone(), |c| format!("{}@{c}", self.stage))
+        crate::graph::title(&self.stage, &self.cases)
     }
 
     /// Returns the record behind the node, if it is still in the store.

@@ -36,12 +36,18 @@ impl Node {
         }
     }
 
-    /// Returns `stage` or `stage@case`.
+    /// Returns `stage`, `stage@case`, or for a merged node of some cases `stage@first+2`.
     pub fn title(&self) -> String {
-        match self.case() {
-            Some(case) => format!("{}@{case}", self.stage.name),
-            None => self.stage.name.clone(),
-        }
+        title(&self.stage.name, &self.cases)
+    }
+}
+
+/// Returns how a node of these cases is called in tables and messages.
+pub fn title(stage: &str, cases: &[String]) -> String {
+    match cases {
+        [] => stage.to_string(),
+        [only] => format!("{stage}@{only}"),
+        [first, rest @ ..] => format!("{stage}@{first}+{}", rest.len()),
     }
 }
 

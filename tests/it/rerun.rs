@@ -48,12 +48,12 @@ fn comments_order_names_and_place_change_nothing() {
         "# renamed, reordered
 stages:
   grown: {with: {val: 5}, in: cut.train, use: split}
-  cut:   {with: {seed: 1, test: 4, val: 6.0}, in: read, use: split}
+  cut:   {with: {seed: 1, test: 4, val: 6}, in: read, use: split}
   tiny:  {use: split, in: cut.val, with: {val: 2, by: group}}
-  read:  {use: examples, in: ./moved/rows.jsonl}
+  read:  {use: examples, in: ./moved/data.jsonl}
 ",
     );
-    project.write("moved/rows.jsonl", &rows(40));
+    project.write("moved/data.jsonl", &rows(40));
     let ran = project.run(&[]);
     assert_eq!(ran.outcome("hit"), ["cut", "grown", "read", "tiny"]);
 }

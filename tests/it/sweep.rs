@@ -27,7 +27,7 @@ fn shared_stages_run_once_and_equal_nodes_are_merged() {
 fn a_sweep_reuses_what_a_plain_run_left_and_resumes_by_running_again() {
     let project = swept();
     project.run(&[]);
-    let first = project.run(&["--sweep", "sizes", "--cases", "val=6*"]);
+    let first = project.run(&["--sweep", "sizes", "--cases", "parts.val=6*"]);
     assert_eq!(first.outcome("hit").len() + first.outcome("ran").len(), 5, "{:?}", first.outcome("ran"));
     let all = project.run(&["--sweep", "sizes"]);
     assert_eq!(all.outcome("failed").len(), 0);
