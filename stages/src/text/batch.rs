@@ -132,16 +132,18 @@ impl BatchPlan {
     }
 }
 
-/// Cuts an update's rows, sorted by length, into micro-batches of at most `budget` padded tokens; one row always fits.
-pub fn by_token_budget(update: &Update, lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
-    let mut rows: Vec<usize> = update.rows().collect();
-    rows.sort_by_key(|&row| (lengths[row], row));
+/// Cuts rows, in their order, into micro-batches of at most `budget` padded tokens; one row always fits.
+pub fn by_token_budget(rows: &[usize], lengths: &[usize], budget: usize) -> Vec<Vec<usize>> {
     let mut micro: Vec<Vec<usize>> = Vec::new();
-    for row in rows {
+    let mut width = 0;
+    for &row in rows {
+        width = width.max(lengths[row]);
         match micro.last_mut() {
-            // sorted ascending, so the new row is the longest and sets the padded width
-            Some(last) if (last.len() + 1) * lengths[row] <= budget => last.push(row),
-            _ => micro.push(vec![row]),
+            Some(last) if (last.len() + 1) * width <= budget => last.push(row),
+            _ => {
+                micro.push(vec![row]);
+                width = lengths[row];
+            }
         }
     }
     micro
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn token_budget_counts_padding() {
         let lengths = [10, 40, 12, 38, 100];
-        let update = Update { epoch: 0, ends_epoch: true, micro: vec![vec![0, 1, 2, 3, 4]], divisor: 1 };
-        assert_eq!(by_token_budget(&update, &lengths, 80), [vec![0, 2], vec![3, 1], vec![4]]);
+        assert_eq!(by_token_budget(&[0, 2, 3, 1, 4], &lengths, 80), [vec![0, 2], vec![3, 1], vec![4]]);
+        assert_eq!(by_token_budget(&[4, 0, 2, 3, 1], &lengths, 80), [vec![4], vec![0, 2], vec![3, 1]]);
     }
 }

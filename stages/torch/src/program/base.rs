@@ -1,0 +1,45 @@
+//! The base model of a job, on the device that the scheduler gave.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use watershed_engine::{Job, StageError};
+use watershed_stages::lora_train::Dtype;
+use watershed_torch::device::{self, Choice};
+use watershed_torch::{Compute, Model};
+use watershed_weights::ModelFiles;
+
+use super::failed;
+
+/// Opens the device, sets the threads, and loads the `base` input.
+///
+/// # Errors
+/// When the device does not work or the model cannot be used.
+pub fn load(job: &Job, dtype: Dtype) -> Result<Model, StageError> {
+    let limits = &job.spec().limits;
+    let choice = if limits.device == "cuda" { Choice::Cuda } else { Choice::Cpu };
+    let device = device::open(choice).map_err(failed)?;
+    tch::set_num_threads(i32::try_from(limits.cpus.max(1)).unwrap_or(1));
+    let compute = match dtype {
+        Dtype::F32 => Compute::F32,
+        Dtype::Bf16 => Compute::Bf16,
+    };
+    let files = ModelFiles::open(job.input("base")?).map_err(|e| StageError::failed(e.to_string()))?;
+    Model::load(&files, compute, device).map_err(failed)
+}
+
+/// Returns what `base_model_name_or_path` says: the digest of the base's contents, the same on every machine.
+pub fn name(job: &Job) -> String {
+    format!("blake3:{}", job.inputs("base").first().map_or("", |input| input.digest.as_str()))
+}
+
+/// Returns what computes, for the provenance of the result.
+pub fn numerics(job: &Job, extra: &[(&str, Value)]) -> BTreeMap<String, Value> {
+    let limits = &job.spec().limits;
+    let mut values: BTreeMap<String, Value> = extra.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+    values.insert("device".into(), limits.device.clone().into());
+    values.insert("threads".into(), limits.cpus.into());
+    // tch 0.24 is bound to this libtorch; it offers no call that asks
+    values.insert("libtorch".into(), "2.11".into());
+    values
+}

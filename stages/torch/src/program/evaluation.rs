@@ -1,0 +1,62 @@
+//! The validation loss, whole and by source.
+
+use std::collections::BTreeMap;
+
+use watershed_engine::StageError;
+use watershed_stages::text::labels;
+use watershed_torch::{Evaluation, Lora, Model, Row, evaluate};
+
+use super::curves::EvalLine;
+use super::failed;
+
+/// Rows of one source, as the library takes them.
+pub struct Validation(BTreeMap<String, Vec<Row>>);
+
+/// Turns an encoded row into the library's.
+pub fn row(row: &labels::Row) -> Row {
+    Row { ids: row.ids.clone(), labels: row.labels.clone(), response_start: row.response_start }
+}
+
+impl Validation {
+    /// Sorts rows by source.
+    pub fn new(rows: &[labels::Row]) -> Validation {
+        let mut by_source: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+        for encoded in rows {
+            by_source.entry(encoded.source.clone()).or_default().push(row(encoded));
+        }
+        Validation(by_source)
+    }
+
+    /// Says whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Evaluates all rows, token-weighted.
+    ///
+    /// # Errors
+    /// When the rows have no label, or the model cannot take them.
+    pub fn measure(
+        &self,
+        model: &Model,
+        lora: &Lora,
+        budget: usize,
+        step: u64,
+        epoch: f64,
+    ) -> Result<EvalLine, StageError> {
+        let mut sum = Evaluation::default();
+        let mut sources = BTreeMap::new();
+        for (source, rows) in &self.0 {
+            let part = evaluate(model, Some(lora), rows, budget).map_err(failed)?;
+            sum.sum_nll += part.sum_nll;
+            sum.tokens += part.tokens;
+            sum.response_sum_nll += part.response_sum_nll;
+            sum.response_tokens += part.response_tokens;
+            let name = if source.is_empty() { "base" } else { source };
+            sources.extend(part.loss().map(|loss| (name.to_string(), loss)));
+        }
+        let loss =
+            sum.loss().ok_or_else(|| StageError::failed("`val` has no label: `max_len` cuts every answer off"))?;
+        Ok(EvalLine { step, epoch, loss, response_loss: sum.response_loss(), sources })
+    }
+}

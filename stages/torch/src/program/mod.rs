@@ -1,0 +1,48 @@
+//! What the program does with a job: decode its parameters, open the device, run its kind.
+
+mod adapter;
+mod base;
+mod checkpoint;
+mod checks;
+mod curves;
+mod evaluation;
+mod generate;
+mod receipt;
+mod sampler;
+#[cfg(test)]
+mod tests;
+mod train;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use watershed_engine::{Job, StageError};
+use watershed_torch::Error;
+
+/// Executes a job of one of this program's kinds.
+///
+/// # Errors
+/// What the kind says; parameters that this program does not know.
+pub fn execute(job: &Job) -> Result<(), StageError> {
+    let spec = job.spec();
+    match spec.kind.as_str() {
+        "lora-train" => train::train(&decode(&spec.params)?, &decode(&spec.run)?, job),
+        "generate" => generate::generate(&decode(&spec.params)?, &decode(&spec.run)?, job),
+        other => Err(StageError::Environment(format!("`watershed-torch` does not execute kind `{other}`"))),
+    }
+}
+
+fn decode<T: DeserializeOwned + Default>(value: &Value) -> Result<T, StageError> {
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    T::deserialize(value).map_err(|e| StageError::Failed(format!("parameters do not fit `watershed-torch`: {e}")))
+}
+
+/// Turns the library's error into a stage's; a device that does not work is the machine's fault.
+fn failed(error: Error) -> StageError {
+    match error {
+        Error::Device(message) => StageError::Environment(message),
+        Error::File { ref why, .. } if why.contains("No space left") => StageError::Environment(error.to_string()),
+        other => StageError::Failed(other.to_string()),
+    }
+}

@@ -1,0 +1,309 @@
+//! `lora-train`: update, evaluate, checkpoint, until the updates are done; then check and write what was learned.
+//!
+//! The order of rows, the learning rates and the seeds of dropout are pure functions of the parameters and the update's
+//! number, so a training that resumes from a checkpoint goes on bit for bit.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use watershed_engine::{Job, StageError};
+use watershed_stages::lora_train::{Dataset, Every, LoraTrain, LoraTrainRun, MicroBatch, Select, Variant, Word};
+use watershed_stages::lora_train::{plan, schedule};
+use watershed_stages::text::batch::{self, Update};
+use watershed_stages::text::order::Order;
+use watershed_stages::text::schedule::Schedule;
+use watershed_torch::{LossNorm, Model, OptimizerConfig, Row, StepConfig, StepReport, Trainer};
+
+use super::adapter::{self, Card};
+use super::checkpoint::{self, Progress};
+use super::curves::UpdateLine;
+use super::evaluation::{self, Validation};
+use super::receipt::{self, Receipt, write_timing};
+use super::sampler::sample;
+use super::{base, checks, failed};
+
+/// Tokens that go through the model at once by default: what a laptop's memory holds for a 1B model, and what keeps an
+/// 80 GB device busy without filling it for a 7B one (4 MB of activations a token).
+const BUDGET: [usize; 2] = [1024, 8192];
+
+/// LoRA+ (Hayou et al. 2024) recommends this ratio of the learning rates of B and A.
+const LORA_PLUS_RATIO: f64 = 16.0;
+
+/// Trains an adapter.
+///
+/// # Errors
+/// When the rows or the model cannot be used, the loss is no longer a number, or a check fails; [`StageError::Cancelled`]
+/// after a last checkpoint.
+pub fn train(params: &LoraTrain, run: &LoraTrainRun, job: &Job) -> Result<(), StageError> {
+    let data = Dataset::open(params, job.input("train")?, job.optional_input("val"), job.input("base")?)?;
+    let updates = plan(params).build(&data.lengths());
+    if updates.is_empty() {
+        let rows = data.train.rows.len();
+        return Err(StageError::failed(format!(
+            "{rows} training rows give no update of `batch_size: {}`",
+            params.batch_size
+        )));
+    }
+    let model = base::load(job, params.dtype)?;
+    data.tokenizer.check_fits(model.config().vocab)?;
+    let mut training = Training::new(params, run, job, &data, &model, updates)?;
+    training.resume()?;
+    training.run()?;
+    training.finish()
+}
+
+/// One training in progress.
+struct Training<'a> {
+    params: &'a LoraTrain,
+    run: &'a LoraTrainRun,
+    job: &'a Job<'a>,
+    data: &'a Dataset,
+    updates: Vec<Update>,
+    schedule: Schedule,
+    rows: Vec<Row>,
+    lengths: Vec<usize>,
+    validation: Validation,
+    budget: usize,
+    card: Card,
+    trainer: Trainer<'a>,
+    progress: Progress,
+    started: Instant,
+}
+
+impl<'a> Training<'a> {
+    fn new(
+        params: &'a LoraTrain,
+        run: &'a LoraTrainRun,
+        job: &'a Job<'a>,
+        data: &'a Dataset,
+        model: &'a Model,
+        updates: Vec<Update>,
+    ) -> Result<Training<'a>, StageError> {
+        let budget = BUDGET[usize::from(job.spec().limits.device == "cuda")];
+        let micro = match run.micro_batch {
+            MicroBatch::Auto(_) => json!(format!("{budget} tokens")),
+            MicroBatch::Rows(rows) => json!(rows),
+        };
+        let numerics = base::numerics(job, &[("micro_batch", micro), ("dtype", json!(params.dtype))]);
+        job.numerics(numerics.clone());
+        let progress = Progress { numerics: json!(numerics), ..Progress::default() };
+        Ok(Training {
+            schedule: schedule(params, updates.len() as u64),
+            rows: data.train.rows.iter().map(evaluation::row).collect(),
+            lengths: data.lengths(),
+            validation: Validation::new(&data.val.rows),
+            card: Card::new(params, data.tokenizer.digest(), job),
+            trainer: trainer(params, model, job)?,
+            started: Instant::now(),
+            params,
+            run,
+            job,
+            data,
+            updates,
+            budget,
+            progress,
+        })
+    }
+
+    /// Goes on where a checkpoint left off, if there is one that can be read.
+    fn resume(&mut self) -> Result<(), StageError> {
+        let Some((progress, state)) = self.job.checkpoint().and_then(checkpoint::load) else { return Ok(()) };
+        if let Err(error) = self.trainer.load_state(&state) {
+            self.job.warn(format!("the checkpoint is left aside, training starts again: {error}"));
+            self.trainer = trainer(self.params, self.trainer.model(), self.job)?;
+            return Ok(());
+        }
+        if progress.numerics != self.progress.numerics {
+            self.job.warn("the checkpoint was made with other numerics, so the result may differ in its last digits");
+        }
+        checkpoint::restore_best(&state, self.job.output("adapter"))?;
+        self.job.log(format!("resumes after update {}", progress.step));
+        self.progress = Progress { numerics: self.progress.numerics.take(), ..progress };
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), StageError> {
+        if self.progress.step == 0 && self.progress.curves.evals.is_empty() {
+            self.evaluate()?;
+        }
+        while !self.is_over() {
+            if self.job.is_cancelled() {
+                self.save()?;
+                return Err(StageError::Cancelled);
+            }
+            self.update()?;
+            let ends_epoch = self.updates[self.progress.step as usize - 1].ends_epoch;
+            let is_last = self.progress.step == self.updates.len() as u64;
+            if is_last || self.params.eval_every.is_due(self.progress.step, ends_epoch) {
+                self.evaluate()?;
+            }
+            if checkpoint_cadence(self.job).is_due(self.progress.step, ends_epoch) {
+                self.save()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        let impatient = self.params.early_stop.is_some_and(|patience| self.progress.since_best >= patience);
+        self.progress.step >= self.updates.len() as u64 || impatient
+    }
+
+    fn update(&mut self) -> Result<(), StageError> {
+        let step = self.progress.step + 1;
+        let update = &self.updates[self.progress.step as usize];
+        let is_micro_mean = self.params.loss_norm == batch::LossNorm::MicroMean;
+        let config = StepConfig {
+            lr: self.schedule.lr_at(step),
+            max_grad_norm: self.params.max_grad_norm,
+            loss_norm: if is_micro_mean { LossNorm::MicroMean } else { LossNorm::Token },
+            accumulation: is_micro_mean.then_some(update.divisor),
+            seed: self.params.seed,
+        };
+        let report = self.trainer.step(&self.micro_batches(update), &config).map_err(failed)?;
+        self.tell(&report, config.lr);
+        Ok(())
+    }
+
+    /// Returns the rows of an update as they go through the model.
+    fn micro_batches(&self, update: &Update) -> Vec<Vec<Row>> {
+        let numbers = if self.params.loss_norm == batch::LossNorm::MicroMean {
+            update.micro.clone()
+        } else {
+            let mut rows: Vec<usize> = update.rows().collect();
+            if self.params.order != Order::Given {
+                rows.sort_by_key(|&row| (self.lengths[row], row));
+            }
+            match self.run.micro_batch {
+                MicroBatch::Auto(_) => batch::by_token_budget(&rows, &self.lengths, self.budget),
+                MicroBatch::Rows(count) => rows.chunks(count.max(1) as usize).map(<[usize]>::to_vec).collect(),
+            }
+        };
+        numbers.into_iter().map(|micro| micro.into_iter().map(|row| self.rows[row].clone()).collect()).collect()
+    }
+
+    fn tell(&mut self, report: &StepReport, lr: f64) {
+        self.progress.step = report.step;
+        self.progress.tokens += report.tokens;
+        let line = UpdateLine {
+            step: report.step,
+            epoch: self.epoch(),
+            loss: report.loss,
+            response_loss: report.response_loss,
+            grad_norm: report.grad_norm,
+            lr,
+            label_tokens: report.label_tokens,
+        };
+        let mut values = vec![
+            ("loss", line.loss),
+            ("grad_norm", line.grad_norm),
+            ("lr", line.lr),
+            ("label_tokens", line.label_tokens as f64),
+        ];
+        values.extend(line.response_loss.map(|loss| ("response_loss", loss)));
+        self.job.metric(line.step, line.epoch, &values);
+        self.job.progress(line.step, self.updates.len() as u64, "updates", format!("loss {:.3}", line.loss));
+        self.progress.curves.updates.push(line);
+    }
+
+    /// Returns the passes over the rows so far.
+    fn epoch(&self) -> f64 {
+        let per_epoch = plan(self.params).updates_per_epoch(self.rows.len()).max(1);
+        self.progress.step as f64 / per_epoch as f64
+    }
+
+    fn evaluate(&mut self) -> Result<(), StageError> {
+        if self.validation.is_empty() {
+            return Ok(());
+        }
+        let (model, lora, step) = (self.trainer.model(), self.trainer.lora(), self.progress.step);
+        let line = self.validation.measure(model, lora, self.budget, step, self.epoch())?;
+        let by_source: Vec<(String, f64)> =
+            line.sources.iter().map(|(s, loss)| (format!("val_loss.{s}"), *loss)).collect();
+        let mut values = vec![("val_loss", line.loss)];
+        values.extend(line.response_loss.map(|loss| ("val_response_loss", loss)));
+        values.extend(by_source.iter().map(|(name, loss)| (name.as_str(), *loss)));
+        self.job.metric(step, line.epoch, &values);
+        self.progress.samples.extend(sample(model, lora, self.data, step)?);
+        // before the first update the adapter is the base: it is nobody's best
+        if step > 0 {
+            self.keep_if_best(line.score())?;
+        }
+        self.progress.curves.evals.push(line);
+        Ok(())
+    }
+
+    fn keep_if_best(&mut self, score: f64) -> Result<(), StageError> {
+        if self.progress.best.is_some_and(|(best, _)| best <= score) {
+            self.progress.since_best += 1;
+            return Ok(());
+        }
+        self.progress.best = Some((score, self.progress.step));
+        self.progress.since_best = 0;
+        match self.params.select {
+            Select::Best => adapter::write(self.job.output("adapter"), self.trainer.lora(), &self.card),
+            Select::Last => Ok(()),
+        }
+    }
+
+    fn save(&mut self) -> Result<(), StageError> {
+        let Some(folder) = self.job.checkpoint() else { return Ok(()) };
+        self.progress.seconds += self.started.elapsed().as_secs_f64();
+        self.started = Instant::now();
+        let state = |path: &Path| self.trainer.save_state(path).map_err(failed);
+        checkpoint::save(folder, &self.progress, self.job.output("adapter"), state)
+    }
+
+    /// Writes every output, the checks before the report that quotes them.
+    fn finish(&mut self) -> Result<(), StageError> {
+        let (job, lora) = (self.job, self.trainer.lora());
+        adapter::write(job.output("last"), lora, &self.card)?;
+        let best = self.progress.best.filter(|_| self.params.select == Select::Best);
+        if best.is_none() {
+            adapter::write(job.output("adapter"), lora, &self.card)?;
+        }
+        let checks = checks::check(self.params, self.trainer.model(), lora, self.data, job)?;
+        self.progress.curves.write(job.output("curves"))?;
+        self.progress.seconds += self.started.elapsed().as_secs_f64();
+        self.report(best.map_or(self.progress.step, |(_, step)| step), checks)?;
+        self.count();
+        Ok(())
+    }
+
+    fn report(&self, chosen: u64, checks: Value) -> Result<(), StageError> {
+        let receipt = Receipt {
+            data: self.data,
+            schedule: &self.schedule,
+            progress: &self.progress,
+            parameters: self.trainer.lora().parameters(),
+            chosen,
+            checks,
+        };
+        receipt.write(self.job.output("receipt"))?;
+        write_timing(self.job.output("timing"), &self.progress)?;
+        receipt::write_json(self.job.output("samples"), &json!(self.progress.samples))
+    }
+
+    fn count(&self) {
+        self.job.count("rows", self.rows.len() as f64);
+        self.job.count("updates", self.progress.step as f64);
+        self.job.count("tokens", self.progress.tokens as f64);
+        self.job.count("trainable_parameters", self.trainer.lora().parameters() as f64);
+    }
+}
+
+fn trainer<'a>(params: &LoraTrain, model: &'a Model, job: &Job) -> Result<Trainer<'a>, StageError> {
+    let optimizer = OptimizerConfig {
+        betas: (params.betas[0], params.betas[1]),
+        eps: params.eps,
+        weight_decay: params.weight_decay,
+        b_lr_ratio: if params.lora.variant == Variant::LoraPlus { LORA_PLUS_RATIO } else { 1.0 },
+    };
+    Ok(Trainer::new(model, adapter::start(params, model, job)?, optimizer))
+}
+
+/// Reads `run.checkpoint`: a number of updates, or `epoch`.
+fn checkpoint_cadence(job: &Job) -> Every {
+    job.spec().limits.checkpoint.parse().map_or(Every::Word(Word::Epoch), Every::Updates)
+}
