@@ -56,7 +56,7 @@ pub fn seal(
     let limits = &job.spec().limits;
     let gpus: Vec<String> = limits.gpus.iter().map(u32::to_string).collect();
     process.env_clear();
-    process.env("PATH", path(run)?).env("HOME", &room.home).env("TMPDIR", &room.tmp).env("LANG", "C.UTF-8");
+    process.env("PATH", path(run)?).env("HOME", &room.home).env("TMPDIR", &room.home).env("LANG", "C.UTF-8");
     process.env("WATERSHED_SEED", job.seed().to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
     process.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
     process.envs(THREADS.map(|name| (name, limits.cpus.to_string())));

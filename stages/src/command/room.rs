@@ -1,7 +1,8 @@
 //! The private folder of one execution.
 //!
 //! `work` is empty and the child's current folder; `in` holds links to the inputs, so that a program which looks at a
-//! file's suffix sees the user's; `home` and `tmp` are the child's own. All of it goes when the stage ends.
+//! file's suffix sees the user's; the folder around both is `HOME` and `TMPDIR`. All of it goes when the stage ends. There
+//! are as few folders as can be: removing one took 4.8 ms on a busy virtual machine (ext4), five times a shell's start.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,10 +20,8 @@ const LONGEST_SUFFIX: usize = 12;
 pub struct Room {
     /// Current folder of the child.
     pub work: PathBuf,
-    /// `HOME` of the child.
+    /// `HOME` and `TMPDIR` of the child.
     pub home: PathBuf,
-    /// `TMPDIR` of the child.
-    pub tmp: PathBuf,
     /// Where the child's output goes, standard and error in one.
     pub log: PathBuf,
     /// Input to the path that the child sees.
@@ -44,16 +43,17 @@ impl Room {
 
 fn make(parent: &Path, job: &Job) -> io::Result<Room> {
     let folder = tempfile::Builder::new().prefix(".command-").tempdir_in(std::path::absolute(parent)?)?;
-    let part = |name: &str| folder.path().join(name);
-    let (work, home, tmp, links) = (part("work"), part("home"), part("tmp"), part("in"));
-    for path in [&work, &home, &tmp, &links] {
-        std::fs::create_dir(path)?;
+    let home = folder.path().to_path_buf();
+    let (work, links) = (home.join("work"), home.join("in"));
+    std::fs::create_dir(&work)?;
+    if !job.spec().inputs.is_empty() {
+        std::fs::create_dir(&links)?;
     }
     let mut inputs = BTreeMap::new();
     for (port, sources) in &job.spec().inputs {
         inputs.insert(port.clone(), link(&links, port, sources)?);
     }
-    Ok(Room { work, home, tmp, log: part("log"), inputs, _folder: folder })
+    Ok(Room { work, log: home.join(".log"), home, inputs, _folder: folder })
 }
 
 /// Links a port: one input as `in/PORT` with its suffixes, several as a folder of their labels.
