@@ -123,7 +123,7 @@ impl Diagnostics {
     /// Puts the faults in file order, once each, and names the file. The command line comes first.
     pub fn finished(mut self, file: &Path, text: &str, overrides: &[String]) -> Diagnostics {
         for error in &mut self.errors {
-            error.file = error.line.map(|_| file.to_path_buf());
+            error.file = error.line.map(|_| file.to_path_buf()).or(error.file.take());
         }
         let place = |e: &Diagnostic| (e.line, e.column, e.set, e.code);
         self.errors.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message)));

@@ -197,6 +197,36 @@ fn thousands_of_stages_load_at_once() {
     assert!(took.as_secs() < 5, "{took:?}");
 }
 
+#[test]
+fn pipes_and_missing_pipelines_are_faults_not_waits() {
+    let folder = project(&["watershed.root"]);
+    let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+    assert!(made.success());
+    let faults = load_in(folder.path(), "stages: {a: {use: reviews, in: {file: ./pipe}}}\n", |_| {}).err().unwrap();
+    assert_eq!(faults.errors[0].code, "E023", "{faults}");
+    let none = load(&LoadRequest::new(folder.path().join("none.yaml")), &common::kinds()).err().unwrap();
+    assert_eq!((none.errors[0].code, none.errors[0].file.is_some()), ("E001", true));
+}
+
+#[test]
+fn no_broken_text_makes_the_loader_panic() {
+    let folder = project(&["rows.csv.gz", "m.gguf", "made.json"]);
+    let kinds = common::kinds();
+    let try_text = |text: String| {
+        let mut request = LoadRequest::new(folder.path().join("p.yaml"));
+        (request.text, request.check_all) = (Some(text), true);
+        if let Err(faults) = load(&request, &kinds) {
+            assert!(!faults.is_empty() && !faults.to_string().is_empty());
+        }
+    };
+    for (at, _) in STUDY.char_indices() {
+        try_text(STUDY[..at].to_string());
+        for other in ["", "{", ":", "$", "\u{e9}", "\t"] {
+            try_text(format!("{}{other}{}", &STUDY[..at], &STUDY[at + 1..]));
+        }
+    }
+}
+
 /// Collects the targets of all `$ref`s.
 fn references(value: &serde_json::Value, found: &mut Vec<String>) {
     match value {

@@ -24,7 +24,7 @@ mod run_keys;
 mod shape;
 mod sweep;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
 pub use json_schema::json_schema;
@@ -162,7 +162,7 @@ fn load_text(request: &LoadRequest, kinds: &Kinds, text: &str, faults: &mut Diag
 
 /// Looks at the paths of every sweep, run or not: a stale path is better found before its sweep is needed.
 fn check_sweep_paths(tree: &Node, sweeps: &[Sweep], faults: &mut Diagnostics) {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for change in sweeps.iter().flat_map(|s| &s.cases).flat_map(|c| &c.overrides) {
         if seen.insert(change.path.as_str()) {
             overrides::check(tree, &change.path, change.span, faults);
@@ -259,12 +259,11 @@ impl<'a> Loader<'a> {
     }
 
     fn check_rest(&mut self, named: &BTreeMap<(String, String), Case>) {
+        let run: HashSet<CaseName> = self.edges.iter().map(|(name, _)| name.clone()).collect();
         for sweep in self.sweeps {
             for text in &sweep.cases {
                 let name = (sweep.key.text.clone(), text.name.clone());
-                let is_done =
-                    named.contains_key(&name) || self.edges.iter().any(|(done, _)| done.as_ref() == Some(&name));
-                if !is_done {
+                if !named.contains_key(&name) && !run.contains(&Some(name.clone())) {
                     self.check_case(Some(name), &text.overrides);
                 }
             }
