@@ -57,6 +57,9 @@ fn spawn(program: &Path, spec: &JobSpec, log: &Path) -> Result<Child, StageError
         .env("CUDA_VISIBLE_DEVICES", devices.join(","))
         .env("OMP_NUM_THREADS", &threads)
         .env("RAYON_NUM_THREADS", &threads)
+        // By default OpenMP's threads spin while they wait, which on a busy machine takes the core that the thread they wait
+        // for needs: measured at a load of 10 to 15 on 2 cores, training cost 25 CPU-seconds per 1000 tokens instead of 7.5.
+        .env("OMP_WAIT_POLICY", "passive")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(File::create(log).map_err(fail)?)

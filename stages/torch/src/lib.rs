@@ -23,7 +23,6 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod generate;
-pub mod idle;
 pub mod lora;
 pub mod model;
 pub mod row;
