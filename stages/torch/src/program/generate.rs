@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 use watershed_engine::{Job, StageError};
-use watershed_stages::formats;
 use watershed_stages::generate::{Generate, GenerateRun, Mode as Choice};
 use watershed_stages::record::answer;
 use watershed_stages::record::example::Example;
@@ -30,7 +29,7 @@ pub fn generate(params: &Generate, run: &GenerateRun, job: &Job) -> Result<(), S
     let card = job.optional_input("adapter").map(Card::read).transpose()?.flatten();
     warn_of_mismatch(card.as_ref(), &tokenizer, job);
     let template = template(params, card.as_ref(), &tokenizer)?;
-    let rows = formats::read(job.input("prompts")?)?;
+    let rows: Vec<Example> = lines::read(job.input("prompts")?)?;
     let prompts = prompts(params, &rows, &template, &tokenizer)?;
     let model = model(params, job)?;
     tokenizer.check_fits(model.config().vocab)?;

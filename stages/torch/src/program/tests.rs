@@ -62,6 +62,11 @@ impl Project {
         };
         std::fs::write(folder.path().join("train.jsonl"), lines(&rows[..32], 0)).unwrap();
         std::fs::write(folder.path().join("val.jsonl"), lines(&rows[64..72], 64)).unwrap();
+        let unlabelled = rows[64..72].iter().cloned().map(|mut row| {
+            row.as_object_mut().unwrap().remove("output");
+            row
+        });
+        std::fs::write(folder.path().join("prompts.jsonl"), lines(&unlabelled.collect::<Vec<_>>(), 64)).unwrap();
         Some(Project { folder, base: fixture("model")? })
     }
 
@@ -192,7 +197,7 @@ fn tuned_answers_differ_from_the_bases_and_keep_the_prompts_order() {
     let mut params = params();
     params["epochs"] = json!(6);
     let tuned = project.train(params, "tuned", 0).unwrap();
-    let prompts = ("prompts", project.path("val.jsonl"));
+    let prompts = ("prompts", project.path("prompts.jsonl"));
     let base = ("base", project.base.clone());
     let generate = json!({"max_new_tokens": 24});
     let plain = project.run("generate", generate.clone(), &[prompts.clone(), base.clone()], "plain", 0).unwrap();
