@@ -19,7 +19,6 @@ use watershed_weights::ModelFiles;
 const UPDATES: usize = 4;
 
 fn main() {
-    watershed_torch::idle::sleep_while_waiting().unwrap();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [path, dtype, work, rows, length, third] = arguments.as_slice() else {
         println!("usage: throughput MODEL f32|bf16 train|generate ROWS LENGTH LABELS|NEW");
