@@ -100,30 +100,34 @@ impl Graph {
     pub fn build(study: &Study) -> Graph {
         let order = stage_order(study);
         let gathering = if study.sweep.is_some() { gathering(study, &order) } else { HashSet::new() };
+        let cases = labelled_cases(study);
         let stages: Vec<HashMap<&str, &Arc<StageDef>>> =
-            study.cases.iter().map(|c| c.stages.iter().map(|s| (s.name.as_str(), s)).collect()).collect();
+            cases.iter().map(|(_, c)| c.stages.iter().map(|s| (s.name.as_str(), s)).collect()).collect();
         let mut graph = Graph::default();
         for name in order {
             let mut merged = Merged { once: gathering.contains(name), ..Merged::default() };
-            for (case, stages) in study.cases.iter().zip(&stages) {
+            for ((label, _), stages) in cases.iter().zip(&stages) {
                 if let Some(stage) = stages.get(name) {
-                    graph.place(study, case, stage, &mut merged);
+                    graph.place(study, label.as_deref(), stage, &mut merged);
                 }
             }
         }
         graph
     }
 
-    fn place(&mut self, study: &Study, case: &Case, stage: &Arc<StageDef>, merged: &mut Merged) {
-        let inputs = self.wire(study, case, stage);
+    fn place(&mut self, study: &Study, label: Option<&str>, stage: &Arc<StageDef>, merged: &mut Merged) {
+        let inputs = self.wire(study, label, stage);
         let structure = Structure::of(stage, &inputs);
         let found = if merged.once { merged.nodes.values().next() } else { merged.nodes.get(&structure) };
-        let id = found.copied().unwrap_or_else(|| self.add(stage.clone(), inputs));
+        let found = found.copied();
+        let id = found.unwrap_or_else(|| self.add(stage.clone(), inputs));
         merged.nodes.insert(structure, id);
-        if let (Some(case), false) = (&case.name, merged.once) {
-            self.nodes[id].cases.push(case.clone());
+        // A node of the plain pipeline stays without cases, also when a case of a named sweep is the same work.
+        let plain = found.is_some() && self.nodes[id].cases.is_empty();
+        if let (Some(label), false, false) = (label, merged.once, plain) {
+            self.nodes[id].cases.push(label.to_string());
         }
-        self.by_stage.insert((stage.name.clone(), case.name.clone()), id);
+        self.by_stage.insert((stage.name.clone(), label.map(str::to_string)), id);
     }
 
     /// Returns the node of a stage in a case.
@@ -161,14 +165,14 @@ impl Graph {
         self.nodes.len() - 1
     }
 
-    fn wire(&self, study: &Study, case: &Case, stage: &StageDef) -> Vec<NodeInput> {
+    fn wire(&self, study: &Study, label: Option<&str>, stage: &StageDef) -> Vec<NodeInput> {
         let mut inputs: Vec<NodeInput> =
-            stage.inputs.iter().flat_map(|binding| self.sources(study, case, binding, stage.allow_missing)).collect();
+            stage.inputs.iter().flat_map(|binding| self.sources(study, label, binding, stage.allow_missing)).collect();
         inputs.sort_by(|a, b| (&a.port, &a.label).cmp(&(&b.port, &b.label)));
         inputs
     }
 
-    fn sources(&self, study: &Study, case: &Case, binding: &Binding, allow_missing: bool) -> Vec<NodeInput> {
+    fn sources(&self, study: &Study, label: Option<&str>, binding: &Binding, allow_missing: bool) -> Vec<NodeInput> {
         let gathers = matches!(binding.source, Source::Output { case: CaseRef::All, .. });
         let input = |label: &str, from: From| NodeInput {
             port: binding.port.clone(),
@@ -184,9 +188,10 @@ impl Graph {
         let from = |node| From::Node { node, port: port.clone(), inside: inside.clone() };
         let find = |case: Option<&str>| self.find(stage, case);
         match wanted {
-            CaseRef::Same => find(case.name.as_deref()).map(|n| input(&binding.label, from(n))).into_iter().collect(),
-            CaseRef::Named { case, .. } => {
-                find(Some(case)).map(|n| input(&binding.label, from(n))).into_iter().collect()
+            CaseRef::Same => find(label).map(|n| input(&binding.label, from(n))).into_iter().collect(),
+            CaseRef::Named { sweep, case } => {
+                let node = find(Some(&format!("{sweep}/{case}"))).or_else(|| find(Some(case)));
+                node.map(|n| input(&binding.label, from(n))).into_iter().collect()
             }
             CaseRef::All => study
                 .cases
@@ -196,6 +201,17 @@ impl Graph {
                 .collect(),
         }
     }
+}
+
+/// Returns the study's cases with their labels, then those that `S@SWEEP/CASE` names in sweeps that are not run.
+fn labelled_cases(study: &Study) -> Vec<(Option<String>, &Case)> {
+    let own = study.cases.iter().map(|c| (c.name.clone(), c));
+    let running = |sweep: &String| study.sweep.as_ref() == Some(sweep);
+    let named = study
+        .named
+        .iter()
+        .filter(|((sweep, case), _)| !running(sweep) || !study.cases.iter().any(|c| c.name.as_ref() == Some(case)));
+    own.chain(named.map(|((sweep, case), c)| (Some(format!("{sweep}/{case}")), c))).collect()
 }
 
 /// The nodes of one stage so far, by structure; `once` merges them all.
@@ -229,13 +245,13 @@ fn stage_order(study: &Study) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     let mut index: HashMap<&str, NodeIndex> = HashMap::new();
     let mut graph = DiGraph::<(), ()>::new();
-    for stage in study.cases.iter().flat_map(|c| &c.stages) {
+    for stage in labelled_cases(study).into_iter().flat_map(|(_, c)| &c.stages) {
         index.entry(&stage.name).or_insert_with(|| {
             names.push(&stage.name);
             graph.add_node(())
         });
     }
-    for stage in study.cases.iter().flat_map(|c| &c.stages) {
+    for stage in labelled_cases(study).into_iter().flat_map(|(_, c)| &c.stages) {
         for from in sources_of(stage).filter_map(|s| index.get(s)) {
             graph.update_edge(*from, index[stage.name.as_str()], ());
         }

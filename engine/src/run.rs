@@ -44,7 +44,7 @@ pub fn run(
     let missed = if cancel.is_cancelled() { false } else { compare(session, &tally, &log) };
     session.save_index();
     let outcome = finish(&tally, cancel.is_cancelled(), missed, &log);
-    Ok(Outcome { run: log.id().to_string(), exit: exit_code(&tally, &outcome), failed: tally.failed })
+    Ok(Outcome { run: log.id().to_string(), exit: exit_code(&tally, outcome), failed: tally.failed })
 }
 
 fn announce(session: &Session, log: &RunLog) {

@@ -3,6 +3,8 @@
 //! Comments at the top of a pipeline say how it is loaded: `# set: path=value`, `# sweep: NAME`, `# cases: GLOB`.
 //! `WATERSHED_BLESS=1` writes the texts anew; what changed is then read in the diff.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! What a good pipeline is resolved to: short forms, parameters, cases.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

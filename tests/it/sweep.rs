@@ -51,3 +51,19 @@ sweeps: {sizes: {cases: {good: {parts.val: 3}, bad: {parts.val: 4000}, fine: {pa
     assert_eq!(ran.outcome("skipped"), ["below@bad"]);
     assert_eq!(ran.outcome("ran").len(), 5);
 }
+
+#[test]
+fn a_stage_may_read_one_case_of_a_sweep_that_is_not_run() {
+    let project = Project::new(
+        "stages:
+  rows:  {use: examples, in: {files: ./data.jsonl}}
+  parts: {use: split, in: rows, with: {val: 2}}
+  pick:  {use: mix, in: {base: parts.val, extra: {other: parts@sizes/large.val}}, with: {extra_rows: {other: 100%}}}
+sweeps: {sizes: {cases: {small: {parts.val: 3}, large: {parts.val: 5}}}}
+",
+    );
+    project.write("data.jsonl", &rows(20));
+    let ran = project.run(&[]);
+    assert_eq!(ran.outcome("ran"), ["parts", "parts@sizes/large", "pick", "rows"], "{:?}", ran.events);
+    assert_eq!(project.says(&["get", "pick", "-o", "-"]).lines().count(), 7);
+}

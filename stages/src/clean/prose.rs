@@ -56,10 +56,10 @@ pub fn cut_at_word(text: &str, max: usize) -> Cow<'_, str> {
 pub fn cut_at_sentence(text: &str, max: usize) -> Cow<'_, str> {
     let Some((end, _)) = text.char_indices().nth(max) else { return Cow::Borrowed(text) };
     let head = &text[..end];
-    let ends = head.char_indices().filter(|(at, c)| {
+    let mut ends = head.char_indices().filter(|(at, c)| {
         matches!(c, '.' | '!' | '?') && text[at + c.len_utf8()..].chars().next().is_none_or(char::is_whitespace)
     });
-    match ends.last() {
+    match ends.next_back() {
         Some((at, c)) if at >= head.len() / 2 => Cow::Borrowed(&text[..at + c.len_utf8()]),
         _ => cut_at_word(text, max),
     }

@@ -127,11 +127,14 @@ pub fn by_customer<'s, 'a>(scored: &'s [Scored<'a>]) -> BTreeMap<&'a str, Vec<&'
     own
 }
 
+/// A number of one answer, where it is defined.
+type Column = fn(&Parroting) -> Option<f64>;
+
 fn measure_copying(system: &str, scored: &[Scored], numbers: &mut Numbers) {
     let parrots = scored.iter().filter(|s| s.parrot).count();
     numbers.put(system, "parrot_rate", mean(scored.iter().map(|s| flag(s.parrot))));
     numbers.put_bounds(system, "parrot_rate", wilson(parrots as f64, scored.len()));
-    let columns: [(&str, fn(&Parroting) -> Option<f64>); 11] = [
+    let columns: [(&str, Column); 11] = [
         ("copy_1", |p| p.copy_1),
         ("copy_2", |p| p.copy_2),
         ("copy_4", |p| p.copy_4),

@@ -74,8 +74,8 @@ impl Parted {
 fn first_rows(rows: &[Interaction]) -> BTreeMap<&str, usize> {
     let mut first: BTreeMap<&str, usize> = BTreeMap::new();
     let order = |at: usize| (rows[at].time_ms, &rows[at].text, &rows[at].title, rows[at].rating.to_bits());
-    for at in 0..rows.len() {
-        let kept = first.entry(&rows[at].item_id).or_insert(at);
+    for (at, row) in rows.iter().enumerate() {
+        let kept = first.entry(&row.item_id).or_insert(at);
         if order(at) < order(*kept) {
             *kept = at;
         }

@@ -220,7 +220,7 @@ pub fn faults(params: &LoraTrain) -> Vec<ParamFault> {
                 "`loss_norm: micro_mean` depends on `micro_batch_size`",
                 "set it; alpaca-lora used 4",
             ),
-            Some(n) if params.batch_size % n.max(1) != 0 => {
+            Some(n) if !params.batch_size.is_multiple_of(n.max(1)) => {
                 fault("micro_batch_size", "`micro_batch_size` does not divide `batch_size`", "choose a divisor");
             }
             Some(_) => {}

@@ -28,7 +28,8 @@ pub fn spans(text: &str) -> Vec<Range<usize>> {
         start += line.len();
     }
     if !found.iter().any(|r| text[r.clone()].contains(is_word)) {
-        found = vec![0..text.len()];
+        found.clear();
+        found.push(0..text.len());
     }
     found.retain(|r| text[r.clone()].contains(is_word));
     found.sort_by_key(|r| (r.start, std::cmp::Reverse(r.end)));

@@ -19,10 +19,10 @@ pub fn instruction<'a>(seed: u64, user_id: &str, texts: &[&'a str]) -> &'a str {
 
 /// Returns the place of the product whose comment is shown, among the products shown in order of purchase.
 pub fn comment(pick: CommentPick, seed: u64, user_id: &str, shown: &[&Bought]) -> Option<usize> {
-    let spoken = shown.iter().enumerate().filter(|(_, product)| !product.comment.is_empty());
+    let mut spoken = shown.iter().enumerate().filter(|(_, product)| !product.comment.is_empty());
     let best = match pick {
         CommentPick::None => None,
-        CommentPick::MostRecent => spoken.last(),
+        CommentPick::MostRecent => spoken.next_back(),
         CommentPick::OneRandom => {
             spoken.min_by_key(|(_, product)| draw(seed, &format!("comment/{user_id}/{}", product.item_id)))
         }

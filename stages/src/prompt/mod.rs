@@ -281,7 +281,7 @@ mod tests {
             item_id: format!("B{}", (user + n) % 10),
             rating: 5.0,
             time_ms: n as i64,
-            user_name: if user % 7 == 0 { String::new() } else { format!("Name \"{user}\"") },
+            user_name: if user.is_multiple_of(7) { String::new() } else { format!("Name \"{user}\"") },
             text: format!("comment {user} {n}"),
             ..Interaction::default()
         };

@@ -134,7 +134,11 @@ mod tests {
         let none = folder.path().join("none");
         for step in [3, 12] {
             let progress = Progress { step, ..Progress::default() };
-            save(folder.path(), &progress, &none, |path| Ok(fs::write(path, "state").unwrap())).unwrap();
+            save(folder.path(), &progress, &none, |path| {
+                fs::write(path, "state").unwrap();
+                Ok(())
+            })
+            .unwrap();
         }
         fs::create_dir(folder.path().join("unfinished")).unwrap();
         let (progress, state) = load(folder.path()).unwrap();
