@@ -250,6 +250,6 @@ fn the_schema_of_pipelines_holds_every_kind_and_no_dangling_reference() {
     let with = &schema["$defs"]["train.with"]["properties"];
     assert_eq!(with["preset"]["enum"], json!(["paper", "careful"]));
     assert_eq!(with["batch_size"]["anyOf"][0]["minimum"], 1);
-    assert_eq!(schema["$defs"]["train.run"]["properties"]["timeout"]["description"].is_string(), true);
+    assert!(schema["$defs"]["train.run"]["properties"]["timeout"]["description"].is_string());
     assert_eq!(schema["$defs"]["stage"]["properties"]["use"]["enum"][2], "train");
 }
