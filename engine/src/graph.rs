@@ -101,8 +101,7 @@ impl Graph {
         let order = stage_order(study);
         let gathering = if study.sweep.is_some() { gathering(study, &order) } else { HashSet::new() };
         let cases = labelled_cases(study);
-        let stages: Vec<HashMap<&str, &Arc<StageDef>>> =
-            cases.iter().map(|(_, c)| c.stages.iter().map(|s| (s.name.as_str(), s)).collect()).collect();
+        let stages: Vec<HashMap<&str, &Arc<StageDef>>> = cases.iter().map(|(_, stages)| by_name(stages)).collect();
         let mut graph = Graph::default();
         for name in order {
             let mut merged = Merged { once: gathering.contains(name), ..Merged::default() };
@@ -203,15 +202,46 @@ impl Graph {
     }
 }
 
-/// Returns the study's cases with their labels, then those that `S@SWEEP/CASE` names in sweeps that are not run.
-fn labelled_cases(study: &Study) -> Vec<(Option<String>, &Case)> {
-    let own = study.cases.iter().map(|c| (c.name.clone(), c));
+/// Returns the stages of the study's cases with their labels, then those that `S@SWEEP/CASE` reaches in sweeps not run.
+fn labelled_cases(study: &Study) -> Vec<(Option<String>, Vec<&Arc<StageDef>>)> {
+    let own = study.cases.iter().map(|c| (c.name.clone(), c.stages.iter().collect()));
     let running = |sweep: &String| study.sweep.as_ref() == Some(sweep);
-    let named = study
+    let elsewhere = study
         .named
         .iter()
         .filter(|((sweep, case), _)| !running(sweep) || !study.cases.iter().any(|c| c.name.as_ref() == Some(case)));
-    own.chain(named.map(|((sweep, case), c)| (Some(format!("{sweep}/{case}")), c))).collect()
+    let named =
+        elsewhere.map(|((sweep, name), case)| (Some(format!("{sweep}/{name}")), reached(study, sweep, name, case)));
+    own.chain(named).collect()
+}
+
+/// Returns the stages of a named case that `S@SWEEP/CASE` asks for, and those that they read.
+fn reached<'a>(study: &'a Study, sweep: &str, name: &str, case: &'a Case) -> Vec<&'a Arc<StageDef>> {
+    let everywhere = study.cases.iter().chain(study.named.values()).flat_map(|c| &c.stages).flat_map(|s| &s.inputs);
+    let mut open: Vec<&str> = everywhere.filter_map(|b| asked(&b.source, sweep, name)).collect();
+    let all: Vec<&Arc<StageDef>> = case.stages.iter().collect();
+    let stages = by_name(&all);
+    let mut found: HashSet<&str> = HashSet::new();
+    while let Some(stage) = open.pop() {
+        if let (true, Some(stage)) = (found.insert(stage), stages.get(stage)) {
+            open.extend(sources_of(stage));
+        }
+    }
+    all.into_iter().filter(|s| found.contains(s.name.as_str())).collect()
+}
+
+/// Returns the stage that a source takes from this case.
+fn asked<'a>(source: &'a Source, wanted_sweep: &str, wanted_case: &str) -> Option<&'a str> {
+    match source {
+        Source::Output { stage, case: CaseRef::Named { sweep, case }, .. } => {
+            (sweep == wanted_sweep && case == wanted_case).then_some(stage.as_str())
+        }
+        _ => None,
+    }
+}
+
+fn by_name<'a>(stages: &[&'a Arc<StageDef>]) -> HashMap<&'a str, &'a Arc<StageDef>> {
+    stages.iter().map(|s| (s.name.as_str(), *s)).collect()
 }
 
 /// The nodes of one stage so far, by structure; `once` merges them all.
@@ -245,13 +275,13 @@ fn stage_order(study: &Study) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
     let mut index: HashMap<&str, NodeIndex> = HashMap::new();
     let mut graph = DiGraph::<(), ()>::new();
-    for stage in labelled_cases(study).into_iter().flat_map(|(_, c)| &c.stages) {
+    for stage in labelled_cases(study).into_iter().flat_map(|(_, stages)| stages) {
         index.entry(&stage.name).or_insert_with(|| {
             names.push(&stage.name);
             graph.add_node(())
         });
     }
-    for stage in labelled_cases(study).into_iter().flat_map(|(_, c)| &c.stages) {
+    for stage in labelled_cases(study).into_iter().flat_map(|(_, stages)| stages) {
         for from in sources_of(stage).filter_map(|s| index.get(s)) {
             graph.update_edge(*from, index[stage.name.as_str()], ());
         }
