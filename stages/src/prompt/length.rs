@@ -2,32 +2,31 @@
 
 use std::path::Path;
 
-use tokenizers::Tokenizer;
 use watershed_engine::StageError;
 
-/// Counts the tokens of a text.
-pub type Counter = Box<dyn Fn(&str) -> Result<usize, StageError> + Send + Sync>;
+use crate::text::tokenizer::Tokenizer;
 
-/// Returns what counts tokens when there is a limit.
+/// Returns the tokenizer that measures prompts when there is a limit: a folder's, a `tokenizer.json` or a GGUF file's.
 ///
 /// # Errors
 /// A limit without a tokenizer, or a tokenizer that cannot be read.
-pub fn counter(max_tokens: Option<u32>, tokenizer: Option<&Path>) -> Result<Option<Counter>, StageError> {
-    match (max_tokens, tokenizer) {
+pub fn tokenizer(max_tokens: Option<u32>, path: Option<&Path>) -> Result<Option<Tokenizer>, StageError> {
+    match (max_tokens, path) {
         (None, _) => Ok(None),
-        (Some(_), None) => {
-            Err(StageError::failed("`max_tokens` needs the input `tokenizer`: a tokenizer.json or a model folder"))
-        }
-        (Some(_), Some(path)) => read(path).map(Some),
+        (Some(_), None) => Err(StageError::failed(
+            "`max_tokens` needs the input `tokenizer`: a model folder, a tokenizer.json or a GGUF file",
+        )),
+        (Some(_), Some(path)) => Tokenizer::open(path).map(Some),
     }
 }
 
-fn read(path: &Path) -> Result<Counter, StageError> {
-    let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
-    let tokenizer = Tokenizer::from_file(&file)
-        .map_err(|e| StageError::failed(format!("`{}` is no tokenizer.json: {e}", file.display())))?;
-    Ok(Box::new(move |text| {
-        let encoded = tokenizer.encode(text, false);
-        encoded.map(|encoded| encoded.len()).map_err(|e| StageError::failed(format!("cannot tokenise a prompt: {e}")))
-    }))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_needs_a_tokenizer() {
+        assert!(tokenizer(None, None).unwrap().is_none());
+        assert!(tokenizer(Some(9), None).map(|_| ()).unwrap_err().to_string().contains("needs the input `tokenizer`"));
+    }
 }

@@ -245,7 +245,7 @@ impl Stage for Prompt {
             interactions: interaction::read(job.input("interactions")?)?,
             items: item::read(job.input("items")?)?,
             truth: job.optional_input("truth").map(interaction::read).transpose()?,
-            counter: length::counter(self.max_tokens, job.optional_input("tokenizer"))?,
+            tokenizer: length::tokenizer(self.max_tokens, job.optional_input("tokenizer"))?,
         };
         let (prompts, report) = writer::write(self, &sources)?;
         job.count("prompts", prompts.len() as f64);
@@ -380,6 +380,23 @@ mod tests {
         let used: std::collections::BTreeSet<String> =
             prompts(300, json!({}), &[]).unwrap().0.into_iter().map(|row| row.instruction).collect();
         assert_eq!(used.len(), instructions::BUILTIN.len());
+    }
+
+    #[test]
+    fn long_prompts_lose_their_oldest_products_never_a_part_of_one() {
+        let Some(model) = crate::text::fixture::tiny_llama("model") else { return };
+        let tokenizer = crate::text::tokenizer::Tokenizer::open(&model).unwrap();
+        let params = |most: Option<usize>| json!({"preset": "numbered", "comment": "none", "max_tokens": most});
+        let more = [("tokenizer", model.as_path())];
+        let (whole, _) = prompts(3, params(None), &more).unwrap();
+        let length = |row: &Example| tokenizer.start(&format!("{}\n{}", row.instruction, row.input)).unwrap().len();
+        let most = whole.iter().map(length).min().unwrap() - 1;
+        let (short, report) = prompts(3, params(Some(most)), &more).unwrap();
+        assert!(short.iter().all(|row| length(row) <= most && !row.history.is_empty() && row.history.len() < 5));
+        assert!(short.iter().zip(&whole).all(|(short, whole)| whole.history.ends_with(&short.history)));
+        assert_eq!(report["shortened"], json!(short.len()));
+        let (none, report) = prompts(3, params(Some(1)), &more).unwrap();
+        assert_eq!((none.len(), &report["too_long"]), (0, &json!(whole.len())));
     }
 
     #[test]

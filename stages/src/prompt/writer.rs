@@ -7,13 +7,13 @@ use watershed_engine::StageError;
 
 use super::choice::{self, Pool};
 use super::customer::{self, Bought, Customer};
-use super::length::Counter;
 use super::prose::{self, Template, View};
 use super::{Customers, Instructions, Order, Preset, Prompt, instructions};
 use crate::record::example::Example;
 use crate::record::interaction::Interaction;
 use crate::record::item::Item;
 use crate::seeded::draw;
+use crate::text::tokenizer::Tokenizer;
 
 /// What prompts are made from.
 pub struct Sources {
@@ -23,8 +23,8 @@ pub struct Sources {
     pub items: Vec<Item>,
     /// Held-out purchases, for `include_target` alone.
     pub truth: Option<Vec<Interaction>>,
-    /// Counts tokens, under `max_tokens`.
-    pub counter: Option<Counter>,
+    /// Measures prompts, under `max_tokens`.
+    pub tokenizer: Option<Tokenizer>,
 }
 
 /// How often something happened, for the report.
@@ -99,7 +99,7 @@ struct Writer<'a> {
     instructions: Vec<&'a str>,
     pool: Pool<'a>,
     targets: HashMap<&'a str, &'a Item>,
-    counter: Option<&'a Counter>,
+    tokenizer: Option<&'a Tokenizer>,
 }
 
 impl<'a> Writer<'a> {
@@ -118,7 +118,7 @@ impl<'a> Writer<'a> {
             instructions,
             pool: Pool::new(&sources.items, &sources.interactions),
             targets: targets(params, sources, items)?,
-            counter: sources.counter.as_ref(),
+            tokenizer: sources.tokenizer.as_ref(),
         })
     }
 
@@ -177,8 +177,8 @@ impl<'a> Writer<'a> {
     }
 
     fn fits(&self, instruction: &str, input: &str) -> Result<bool, StageError> {
-        let (Some(count), Some(most)) = (self.counter, self.params.max_tokens) else { return Ok(true) };
-        Ok(count(&format!("{instruction}\n{input}"))? <= most as usize)
+        let (Some(tokenizer), Some(most)) = (self.tokenizer, self.params.max_tokens) else { return Ok(true) };
+        Ok(tokenizer.start(&format!("{instruction}\n{input}"))?.len() <= most as usize)
     }
 }
 
