@@ -1,0 +1,50 @@
+"""Training and generation per CPU-second, ours and the peers' in turns. Usage: compare.py THROUGHPUT MODEL.gguf [TURNS]
+
+Both print a line for each repetition; the first is warm-up. A process's figure is the median of the others, a side's the
+median of its processes, and the ratio is the median of the ratios within a turn, which the neighbours' load disturbs least.
+"""
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+
+PEER = pathlib.Path(__file__).resolve().parent / "peer.py"
+TRAIN, EIGHT, ONE = "train 2 256 60", "generate 8 94 48", "generate 1 94 48"
+WORKS = {
+    "training, 2 rows x 256, f32": f"f32 {TRAIN}",
+    "training, 2 rows x 256, bf16": f"bf16 {TRAIN}",
+    "generation, batch 8, f32": f"f32 {EIGHT}",
+    "generation, batch 1, f32": f"f32 {ONE}",
+}
+# Two threads a side, asleep while they wait: spinning would count as work.
+SETTINGS = {"THREADS": "2", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
+
+
+def measure(program, model, work):
+    """Returns (tokens per CPU-second, loss before the first update or none)."""
+    done = subprocess.run([*program, model, *work.split()], env={**os.environ, **SETTINGS}, capture_output=True, text=True)
+    figures = [float(found) for found in re.findall(r"([\d.]+) tokens per CPU-second", done.stdout)]
+    if done.returncode != 0 or len(figures) < 2:
+        raise SystemExit(f"{program} {work} ended with status {done.returncode}\n{done.stdout}\n{done.stderr}")
+    loss = re.search(r"loss ([\d.]+)", done.stdout)
+    return statistics.median(figures[1:]), float(loss[1]) if loss else None
+
+
+def main():
+    ours, model = [sys.argv[1]], sys.argv[2]
+    turns = int(sys.argv[3]) if len(sys.argv) > 3 else 2
+    peer = [sys.executable, str(PEER)]
+    print("| work | watershed, tokens per CPU-s | peer | ratio | first loss, ours and peer's |")
+    print("|---|---|---|---|---|")
+    for name, work in WORKS.items():
+        pairs = [(measure(ours, model, work), measure(peer, model, work)) for _ in range(turns)]
+        figures = [statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)]
+        ratio = statistics.median(mine[0] / theirs[0] for mine, theirs in pairs)
+        losses = [pairs[0][side][1] for side in (0, 1)]
+        check = "-" if losses[0] is None else f"{losses[0]:.4f}, {losses[1]:.4f}"
+        print(f"| {name} | {figures[0]:.1f} | {figures[1]:.1f} | {ratio:.2f} | {check} |", flush=True)
+
+
+main()
