@@ -153,7 +153,7 @@ impl Stage for Command {
         process.args(arguments).current_dir(&room.work);
         let mut log = LogFile::create(&room.log)?;
         let ended = child::run(process, program, &mut log, job)?;
-        judge(ended, &log)?;
+        judge(ended, &log).map_err(|e| room.explain(e))?;
         self.out.names().try_for_each(|name| self.check_output(name, job.output(name)))
     }
 }

@@ -116,8 +116,10 @@ fn lint_schedule(preview: &mut Preview, params: &LoraTrain, rows: usize) {
         return push(preview, "L003", Level::Fail, text);
     }
     if schedule.warmup >= schedule.total {
+        // a share is rounded up, so it takes all of a single update
+        let mend = if schedule.total < 2 { "0" } else { "0.05" };
         let text = format!(
-            "warm-up takes {} updates and there are {}: the highest learning rate reached is {:.1e}, not {:.1e}; set `warmup: 0.05`",
+            "warm-up takes {} updates and there are {}: the highest learning rate reached is {:.1e}, not {:.1e}; set `warmup: {mend}`",
             schedule.warmup,
             schedule.total,
             schedule.max_lr(),

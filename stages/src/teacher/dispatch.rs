@@ -256,7 +256,10 @@ impl<'a> Dispatch<'a> {
             Sort::Garbage => {
                 Err(StageError::Failed(format!("{text}; is `with.endpoint` an OpenAI-compatible server?")))
             }
-            Sort::Passing | Sort::Limit => Err(StageError::Retry(text)),
+            Sort::Passing => Err(StageError::Retry(format!("{text}; run again once the server is well"))),
+            Sort::Limit => Err(StageError::Retry(format!(
+                "{text}; run again later, with a lower `run.concurrency` or with `run.requests_per_minute`"
+            ))),
         }
     }
 

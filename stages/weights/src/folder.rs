@@ -55,8 +55,9 @@ impl Shard {
     /// Maps a safetensors file and reads its header; the safetensors crate checks sizes, gaps and overlaps.
     pub fn open(path: &Path) -> Result<Shard> {
         let map = map(path)?;
-        let (header, metadata) = safetensors::SafeTensors::read_metadata(&map)
-            .map_err(|e| Error::damaged(path, format!("its safetensors header is refused: {e}")))?;
+        let (header, metadata) = safetensors::SafeTensors::read_metadata(&map).map_err(|e| {
+            Error::damaged(path, format!("its safetensors header is refused: {e}; is the download whole?"))
+        })?;
         let start = header + 8;
         let mut entries = BTreeMap::new();
         for (name, info) in metadata.tensors() {

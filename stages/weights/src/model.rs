@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{from_gguf, from_json};
-use crate::folder::{CONVERT, Folder, read_json};
+use crate::folder::{Folder, read_json};
 use crate::gguf::gguf_name;
 use crate::{Error, Gguf, LlamaConfig, Result, TensorView};
 
@@ -94,13 +94,6 @@ fn open_folder(path: &Path) -> Result<ModelFiles> {
 }
 
 fn open_file(path: &Path) -> Result<ModelFiles> {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    if ["bin", "pt", "pth", "ckpt", "pkl"].contains(&extension) {
-        return Err(Error::unsupported(path, format!("a pickle is never unpickled here: {CONVERT}")));
-    }
-    if extension == "safetensors" {
-        return Err(Error::unsupported(path, "give the folder that holds it and its `config.json`"));
-    }
     let gguf = Gguf::open(path)?;
     let config = from_gguf(&gguf)?;
     Ok(ModelFiles { path: path.to_owned(), config, source: Source::Gguf(Box::new(gguf)) })

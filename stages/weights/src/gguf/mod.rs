@@ -16,7 +16,7 @@ use memmap2::Mmap;
 pub(crate) use names::gguf_name;
 pub use value::Value;
 
-use crate::folder::map;
+use crate::folder::{CONVERT, map};
 use crate::{Dtype, Error, Result, TensorView};
 use cursor::Cursor;
 
@@ -43,6 +43,9 @@ impl Gguf {
     /// Maps a file and reads its header.
     pub fn open(path: &Path) -> Result<Gguf> {
         let map = map(path)?;
+        if !map.starts_with(MAGIC) {
+            return Err(not_gguf(path));
+        }
         let header = read_header(&map).map_err(|what| Error::damaged(path, what))?;
         Ok(Gguf { path: path.to_owned(), map, header })
     }
@@ -83,6 +86,17 @@ impl Gguf {
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let entry = self.header.tensors.get(name)?;
         Some(TensorView::new(entry.dtype, entry.shape.clone(), &self.map[entry.range.clone()]))
+    }
+}
+
+/// Says what a file that people give in place of a GGUF file is, and what to give.
+fn not_gguf(path: &Path) -> Error {
+    match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
+        "bin" | "pt" | "pth" | "ckpt" | "pkl" => {
+            Error::unsupported(path, format!("a pickle is never unpickled here: {CONVERT}"))
+        }
+        "safetensors" => Error::unsupported(path, "give the folder that holds it and its `config.json`"),
+        _ => Error::damaged(path, "it does not begin with `GGUF`: give a GGUF file, or a Hugging Face folder"),
     }
 }
 
