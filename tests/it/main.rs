@@ -3,12 +3,14 @@
 // A panic is how a test reports; clippy's exception for tests covers test functions only, not their helpers.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod cli;
 mod crash;
 mod houses;
 mod language;
 mod project;
 mod rerun;
+mod server;
 mod store;
 mod sweep;
 mod templates;
