@@ -34,7 +34,7 @@ impl StageError {
         let text = format!("cannot {verb} `{}`: {error}", path.display());
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
-                StageError::Environment(text)
+                StageError::Environment(format!("{text}; free some space or choose another disk, then run again"))
             }
             _ => StageError::Failed(text),
         }
