@@ -10,7 +10,6 @@ use crate::fault::StageError;
 use crate::graph::{From, NodeId};
 use crate::lookup::{self, Outputs};
 use crate::preview::{Preview, PreviewInputs};
-use crate::record::Provenance;
 use crate::session::Session;
 
 /// What a node would do.
@@ -104,9 +103,4 @@ pub fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> Pre
 
 fn blob(session: &Session, stored: &Stored) -> Option<PathBuf> {
     (!stored.artifact.folder).then(|| session.store.blob(&stored.artifact.digest))
-}
-
-/// Returns the wall time that the last execution of a node took, from the record of its nearest former key.
-pub fn expected_ms(result: &ActionResult) -> u64 {
-    Provenance::of(result).map_or(0, |p| p.wall_ms)
 }
