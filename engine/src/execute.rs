@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use watershed_cache::{ActionResult, Artifact, Stored, record::RECORD_VERSION, store::Sandbox};
+use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, store::Sandbox};
 
 use crate::event::Event;
 use crate::fault::StageError;
@@ -224,19 +224,11 @@ impl Action<'_> {
             host: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string(),
             numerics: told.numerics,
             counts: told.counts,
-            rebuilt: former.map_or(0, |f| rebuilds(&f, &outputs)),
+            replaced: former.map(|f| Provenance::replaced(&f, &outputs)).unwrap_or_default(),
         };
         let detail = serde_json::to_value(provenance).expect("provenance has no map keys that JSON lacks");
         ActionResult { record_version: RECORD_VERSION, outputs, unsynced_boot: None, detail }
     }
-}
-
-fn rebuilds(former: &ActionResult, outputs: &BTreeMap<String, Stored>) -> u32 {
-    let data = |outputs: &BTreeMap<String, Stored>| -> Vec<Artifact> {
-        outputs.values().filter(|s| !s.report).map(|s| s.artifact.clone()).collect()
-    };
-    let before = Provenance::of(former).map_or(0, |p| p.rebuilt);
-    before + u32::from(data(&former.outputs) != data(outputs))
 }
 
 #[derive(Default)]

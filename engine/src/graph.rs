@@ -87,6 +87,16 @@ pub enum From {
     },
 }
 
+impl From {
+    /// Returns the node that writes the input; `None` for the user's own files.
+    pub fn node(&self) -> Option<NodeId> {
+        match self {
+            From::Node { node, .. } => Some(*node),
+            From::Path { .. } => None,
+        }
+    }
+}
+
 /// Nodes in an order in which each comes after what it reads.
 #[derive(Default)]
 pub struct Graph {
@@ -153,10 +163,7 @@ impl Graph {
 
     /// Returns the nodes that a node reads; one may come several times.
     pub fn parents(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        self.nodes[id].inputs.iter().filter_map(|input| match input.from {
-            From::Node { node, .. } => Some(node),
-            From::Path { .. } => None,
-        })
+        self.nodes[id].inputs.iter().filter_map(|input| input.from.node())
     }
 
     fn add(&mut self, stage: Arc<StageDef>, inputs: Vec<NodeInput>) -> NodeId {

@@ -43,10 +43,15 @@ impl History {
         self.changed = true;
     }
 
+    /// Returns the keys that stood behind a node, newest first.
+    pub fn keys(&self, pipeline: &str, node: &Node) -> &[Digest] {
+        self.keys.get(&name(pipeline, node)).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns why `manifest` is new: the fewest differing leaves to a former record, newest first among equals.
     pub fn reasons(&self, pipeline: &str, node: &Node, manifest: &Manifest, store: &Store) -> Vec<Reason> {
-        let former = self.keys.get(&name(pipeline, node)).into_iter().flatten();
-        former
+        self.keys(pipeline, node)
+            .iter()
             .filter_map(|key| Provenance::of(&store.peek(key)?))
             .map(|old| reason::differences(node, &old, manifest))
             .filter(|reasons| !reasons.is_empty())

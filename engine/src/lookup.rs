@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use watershed_cache::{ActionResult, Artifact, Digest, Stored};
 
 use crate::event::Reason;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId, NodeInput};
+use crate::history::History;
 use crate::key::{InputDigest, Manifest};
 use crate::reason;
+use crate::record::Provenance;
 use crate::session::Session;
 
 /// Outputs of the nodes that are done; `None` for failed ones whose readers may go on without them.
@@ -58,7 +61,23 @@ pub fn reasons(session: &Session, id: NodeId, looked: &Looked) -> Vec<Reason> {
         return vec![reason::output_missing(node)];
     }
     let history = session.history.lock().expect("no thread panics while it holds this lock");
-    history.reasons(&session.study.name, node, &looked.manifest, &session.store)
+    let mut reasons = history.reasons(&session.study.name, node, &looked.manifest, &session.store);
+    for reason in &mut reasons {
+        if let Some(input) = node.inputs.iter().find(|input| reason::is_about(reason, node, input))
+            && was_rebuilt(session, &history, input, &reason.old)
+        {
+            *reason = reason::rebuilt(node, input, reason);
+        }
+    }
+    reasons
+}
+
+/// Says whether an input's former bytes are ones that its writer gave under a key that has other bytes now.
+fn was_rebuilt(session: &Session, history: &History, input: &NodeInput, old: &Value) -> bool {
+    let From::Node { node: writer, port, inside: None } = &input.from else { return false };
+    let keys = history.keys(&session.study.name, &session.graph.nodes[*writer]);
+    let replaced = keys.iter().filter_map(|key| Some(Provenance::of(&session.store.peek(key)?)?.replaced)).flatten();
+    replaced.filter_map(|outputs| outputs.get(port).map(Digest::hex)).any(|digest| *old == digest)
 }
 
 fn known_inputs(session: &Session, node: &Node, outputs: &dyn Outputs) -> Result<Vec<KnownInput>, StageError> {

@@ -52,8 +52,7 @@ pub fn plan(session: &Session, targets: &[NodeId], forced: &[NodeId]) -> Vec<Pla
         if let State::Hit(_, result) = &state {
             known.0[node] = Some(result.outputs.clone());
         }
-        let preview = if matches!(state, State::Hit(..)) { None } else { preview(session, node, &known) };
-        lines.push(Planned { node, state, preview });
+        lines.push(previewed(session, node, &known, state));
     }
     lines
 }
@@ -74,15 +73,16 @@ fn state_of(session: &Session, id: NodeId, known: &Known, forced: bool) -> State
     }
 }
 
-fn preview(session: &Session, id: NodeId, known: &dyn Outputs) -> Option<Preview> {
-    let node = &session.graph.nodes[id];
-    let inputs = preview_inputs(session, id, known);
-    let preview = (node.stage.kind.preview)(&node.stage.params, &inputs).unwrap_or_else(|error| {
-        let mut preview = Preview::default();
-        preview.fact("preview failed", error.to_string());
-        preview
-    });
-    (preview != Preview::default()).then_some(preview)
+/// Adds what the kind can tell beforehand. A preview that fails is a stage that would fail.
+fn previewed(session: &Session, node: NodeId, known: &dyn Outputs, state: State) -> Planned {
+    if matches!(state, State::Hit(..) | State::Broken(_)) {
+        return Planned { node, state, preview: None };
+    }
+    let stage = &session.graph.nodes[node].stage;
+    match (stage.kind.preview)(&stage.params, &preview_inputs(session, node, known)) {
+        Ok(preview) => Planned { node, state, preview: (preview != Preview::default()).then_some(preview) },
+        Err(error) => Planned { node, state: State::Broken(error), preview: None },
+    }
 }
 
 /// Returns the inputs of a node that are there already, folder outputs left out (they lie in the store as blobs).

@@ -17,12 +17,21 @@ pub struct Preview {
     pub lints: Vec<Lint>,
     /// What the stage would cost.
     pub cost: Cost,
+    /// Facts that wait for an input: name of the fact, port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<(String, String)>,
 }
 
 impl Preview {
     /// Adds a fact.
     pub fn fact(&mut self, name: &str, value: impl Into<Value>) -> &mut Preview {
         self.facts.push((name.to_string(), value.into()));
+        self
+    }
+
+    /// Says that a fact is known only when the input of `port` is there.
+    pub fn waits(&mut self, fact: &str, port: &str) -> &mut Preview {
+        self.unknown.push((fact.to_string(), port.to_string()));
         self
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::event::Reason;
-use crate::graph::{From, Node};
+use crate::graph::{From, Node, NodeInput};
 use crate::key::Manifest;
 use crate::record::Provenance;
 
@@ -49,6 +49,22 @@ pub fn forced(node: &Node) -> Reason {
     Reason { text: "forced".into(), ..reason("forced", &node.stage.name, Value::Null, Value::Null) }
 }
 
+/// Returns the reason for an input whose writer ran again under the same key and gave other bytes.
+pub fn rebuilt(node: &Node, input: &NodeInput, changed: &Reason) -> Reason {
+    let text = format!("input {}: rebuilt with other bytes", input.label);
+    Reason { what: "rebuilt".into(), path: node.stage.name.clone(), text, ..changed.clone() }
+}
+
+/// Says whether a reason is that this input of a node changed.
+pub fn is_about(reason: &Reason, node: &Node, input: &NodeInput) -> bool {
+    let port = reason.path.strip_prefix(&format!("{}.in.", node.stage.name));
+    reason.what == "input" && port.is_some_and(|port| names(input, port))
+}
+
+fn names(input: &NodeInput, port: &str) -> bool {
+    input.port == port || port.strip_prefix(&format!("{}.", input.port)) == Some(&input.label)
+}
+
 fn param_differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for path in union(old.manifest.params.keys(), new.params.keys()) {
@@ -86,7 +102,7 @@ fn input_differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reaso
 }
 
 fn input_text(node: &Node, port: &str, was: bool, is: bool) -> String {
-    let source = node.inputs.iter().find(|i| i.port == port || format!("{}.{}", i.port, i.label) == port);
+    let source = node.inputs.iter().find(|input| names(input, port));
     let from = match source.map(|i| &i.from) {
         Some(From::Path { text, .. }) => format!(": {text}"),
         _ => source.map(|i| format!(" <- {}", i.label)).unwrap_or_default(),

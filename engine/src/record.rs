@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use watershed_cache::ActionResult;
+use watershed_cache::{ActionResult, Digest, Stored};
 
 use crate::key::Manifest;
 
@@ -27,18 +27,32 @@ pub struct Provenance {
     /// Numbers the stage told about its work, for example `rows_in`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, f64>,
-    /// Times this key was computed with other bytes before.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub rebuilt: u32,
+    /// Data outputs that this key had before, newest last: kept as evidence that computing it again gives other bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<BTreeMap<String, Digest>>,
 }
 
-fn is_zero(n: &u32) -> bool {
-    *n == 0
-}
+/// Former results kept in a record.
+const EVIDENCE: usize = 8;
 
 impl Provenance {
     /// Reads it out of a record; `None` when a newer engine wrote something else there.
     pub fn of(result: &ActionResult) -> Option<Provenance> {
         Provenance::deserialize(&result.detail).ok()
     }
+
+    /// Returns the evidence that a record with these `outputs` keeps of the `former` one it replaces.
+    pub fn replaced(former: &ActionResult, outputs: &BTreeMap<String, Stored>) -> Vec<BTreeMap<String, Digest>> {
+        let mut replaced = Provenance::of(former).map(|p| p.replaced).unwrap_or_default();
+        let was = data_digests(&former.outputs);
+        if was != data_digests(outputs) {
+            replaced.push(was);
+        }
+        replaced.drain(..replaced.len().saturating_sub(EVIDENCE));
+        replaced
+    }
+}
+
+fn data_digests(outputs: &BTreeMap<String, Stored>) -> BTreeMap<String, Digest> {
+    outputs.iter().filter(|(_, s)| !s.report).map(|(port, s)| (port.clone(), s.artifact.digest)).collect()
 }

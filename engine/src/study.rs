@@ -62,8 +62,6 @@ pub struct StageDef {
     pub run: RunKeys,
     /// `allow_missing: true`: failed cases of `S@*` are left out instead of skipping the stage.
     pub allow_missing: bool,
-    /// Line of the stage's name in the file, from 1.
-    pub line: usize,
 }
 
 /// One input of a stage.

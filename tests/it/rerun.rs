@@ -1,6 +1,6 @@
 //! Only what lies downstream of a change runs, and the reason names the leaf.
 
-use crate::project::{of_four_stages, rows};
+use crate::project::{Project, of_four_stages, rows};
 
 #[test]
 fn a_second_run_does_nothing() {
@@ -121,4 +121,47 @@ fn frozen_runs_nothing_and_tells_what_is_pending() {
     assert!(!project.store().join("v1").exists());
     project.run(&[]);
     assert_eq!(project.watershed(&["run", "--frozen"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_stage_that_gives_other_bytes_under_its_old_key_is_the_reason_for_its_readers() {
+    let project = Project::new(
+        "stages:
+  drawn: {use: command, with: {shell: 'date +%N > ${out.out}'}}
+  read:  {use: command, in: {drawn: drawn}, with: {shell: 'cat ${in.drawn} > ${out.out}'}}
+",
+    );
+    project.run(&[]);
+    project.run(&["drawn", "--force", "drawn"]);
+    let plan = project.plan(&[]);
+    assert_eq!(plan["stages"][0]["state"], "hit");
+    let reason = &plan["stages"][1]["reasons"][0];
+    assert_eq!((reason["what"].as_str(), reason["path"].as_str()), (Some("rebuilt"), Some("read")));
+    assert_ne!(reason["old"], reason["new"]);
+    assert_eq!(project.says(&["why", "read"]), "read <- input drawn: rebuilt with other bytes\n");
+    assert_eq!(project.run(&[]).outcome("ran"), ["read"]);
+}
+
+#[test]
+fn a_failed_stage_is_told_with_its_key() {
+    let project = Project::new("stages:\n  broken: {use: command, with: {shell: 'exit 3'}}\n");
+    let ran = project.run(&[]);
+    let end = ran.events.iter().find(|e| e["event"] == "stage_finished").unwrap();
+    assert_eq!((ran.code, end["outcome"].as_str()), (1, Some("failed")));
+    assert_eq!(end["key"], project.plan(&[])["stages"][0]["key"]);
+}
+
+#[test]
+fn a_plan_tells_which_facts_wait_for_which_stage() {
+    let project = Project::new(
+        "stages:
+  rows:     {use: examples, in: ./data.jsonl}
+  labelled: {use: teacher-label, in: {prompts: rows}, with: {backend: openai, endpoint: 'http://127.0.0.1:9/v1', model: m}}
+",
+    );
+    project.write("data.jsonl", &rows(3));
+    let told = project.says(&["plan"]);
+    assert!(told.contains("\nlabelled: calls unknown until `rows` has run\n"), "{told}");
+    project.run(&["rows"]);
+    assert!(!project.says(&["plan"]).contains("unknown until"));
 }

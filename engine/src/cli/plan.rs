@@ -98,6 +98,7 @@ fn lints(session: &Session, lines: &[Planned]) -> Vec<Value> {
 pub fn text(session: &Session, lines: &[Planned]) -> String {
     let mut parts = vec![states(session, lines)];
     parts.extend(previews(session, lines));
+    parts.extend(unknown_lines(session, lines));
     parts.extend(lint_lines(session, lines));
     parts.push(summary(lines));
     parts.join("\n")
@@ -170,6 +171,26 @@ fn preview_table(session: &Session, stage: &str, lines: &[&Planned]) -> String {
         head.push("est. time".into());
     }
     format!("\n{}", out::table(&head, &rows))
+}
+
+/// Returns what previews cannot tell yet, and the stages that they wait for.
+fn unknown_lines(session: &Session, lines: &[Planned]) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for line in lines {
+        let node = &session.graph.nodes[line.node];
+        for (fact, port) in line.preview.iter().flat_map(|p| &p.unknown) {
+            let writers = node.inputs.iter().filter(|i| i.port == *port).filter_map(|i| i.from.node());
+            let names: Vec<String> = writers.map(|n| format!("`{}`", session.graph.nodes[n].stage.name)).collect();
+            let text = format!("{}: {fact} unknown until {} has run", node.stage.name, names.join(", "));
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+    }
+    if !texts.is_empty() {
+        texts.insert(0, String::new());
+    }
+    texts
 }
 
 fn lint_lines(session: &Session, lines: &[Planned]) -> Vec<String> {

@@ -153,6 +153,5 @@ fn finish(draft: Draft<'_>, writer: Writer, bound: Vec<Bound>) -> Option<StageDe
         env: draft.env,
         run: draft.run,
         allow_missing: draft.text.allow_missing,
-        line: draft.text.key.span.line as usize,
     })
 }

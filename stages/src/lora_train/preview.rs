@@ -22,7 +22,9 @@ const FLOPS_PER_CORE: [f64; 2] = [7.1e10, 15.5e10];
 /// # Errors
 /// When an input that is there cannot be read or does not fit.
 pub fn preview(params: &LoraTrain, inputs: &PreviewInputs) -> Result<Preview, StageError> {
-    let (Some(train), Some(base)) = (inputs.get("train"), inputs.get("base")) else { return Ok(known(params)) };
+    let (Some(train), Some(base)) = (inputs.get("train"), inputs.get("base")) else {
+        return Ok(known(params, inputs));
+    };
     let data = Dataset::open(params, train, inputs.get("val"), base)?;
     let mut preview = Preview::default();
     facts(&mut preview, params, &data);
@@ -32,7 +34,7 @@ pub fn preview(params: &LoraTrain, inputs: &PreviewInputs) -> Result<Preview, St
 }
 
 /// Tells what parameters alone decide.
-fn known(params: &LoraTrain) -> Preview {
+fn known(params: &LoraTrain, inputs: &PreviewInputs) -> Preview {
     let mut preview = Preview::default();
     if let Some(steps) = params.max_steps {
         preview.fact("updates", steps);
@@ -42,6 +44,9 @@ fn known(params: &LoraTrain) -> Preview {
     preview.fact("batch_size", params.batch_size).fact("lr", params.lr);
     if params.max_steps.is_none() {
         preview.fact("epochs", params.epochs);
+    }
+    if inputs.get("train").is_none() {
+        preview.waits("rows", "train");
     }
     preview
 }

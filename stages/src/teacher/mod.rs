@@ -166,7 +166,12 @@ impl Stage for TeacherLabel {
 
     fn preview(&self, inputs: &PreviewInputs) -> Result<Preview, StageError> {
         let mut preview = Preview::default();
-        let Some(path) = inputs.get("prompts") else { return Ok(preview) };
+        let Some(path) = inputs.get("prompts") else {
+            if self.backend == Some(Backend::Openai) {
+                preview.waits("calls", "prompts");
+            }
+            return Ok(preview);
+        };
         let prompts: Vec<Example> = lines::read(path)?;
         preview.fact("rows", prompts.len());
         if self.backend != Some(Backend::Openai) {

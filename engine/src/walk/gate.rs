@@ -1,0 +1,62 @@
+//! The gate before the first training: every preview is seen, and what forbids a start is told, before a GPU-hour is spent.
+
+use super::{Ending, State, Walk};
+use crate::fault::StageError;
+use crate::graph::NodeId;
+use crate::plan::preview_inputs;
+use crate::preview::{Preview, Severity};
+use crate::reason;
+use crate::stage::Home;
+
+impl Walk<'_> {
+    /// Says whether stages before the first heavy ones still run or wait.
+    pub(super) fn light_work_left(&self) -> bool {
+        let nodes = &self.session.graph.nodes;
+        let mut below_heavy = vec![false; nodes.len()];
+        for id in 0..nodes.len() {
+            let heavy = nodes[id].stage.kind.home == Home::Torch && self.state[id] != State::Done;
+            below_heavy[id] = heavy || self.session.graph.parents(id).any(|p| below_heavy[p]);
+            let open = matches!(self.state[id], State::Waiting | State::Ready | State::Running);
+            if open && !below_heavy[id] {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Tells a heavy stage's preview, and fails the stage where the preview does or a lint forbids it to start.
+    pub(super) fn pass_gate(&mut self, id: NodeId) {
+        if !self.passed_gate.insert(id) {
+            return;
+        }
+        let stage = &self.session.graph.nodes[id].stage;
+        let refusal = match (stage.kind.preview)(&stage.params, &preview_inputs(self.session, id, self)) {
+            Ok(preview) => {
+                self.tell_preview(id, &preview);
+                refusal(&preview)
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = refusal
+            && let Some(pending) = self.pending.remove(&id)
+        {
+            self.fail(id, Ending::of("failed", &pending.looked, pending.reasons, 0), error);
+        }
+    }
+
+    fn tell_preview(&self, id: NodeId, preview: &Preview) {
+        let facts: Vec<String> = preview.facts.iter().map(|(k, v)| format!("{k} {}", reason::shown(v))).collect();
+        if !facts.is_empty() {
+            self.tell(id, "info", format!("preview: {}", facts.join(", ")));
+        }
+        for lint in preview.lints.iter().filter(|l| l.severity == Severity::Warn) {
+            self.tell(id, "warn", format!("[{}] {}", lint.code, lint.message));
+        }
+    }
+}
+
+fn refusal(preview: &Preview) -> Option<StageError> {
+    let fatal = preview.lints.iter().filter(|l| l.severity == Severity::Fail);
+    let texts: Vec<String> = fatal.map(|l| format!("[{}] {}", l.code, l.message)).collect();
+    (!texts.is_empty()).then(|| StageError::Failed(texts.join("\n")))
+}

@@ -1,0 +1,325 @@
+//! The walk: looks every node up as soon as its inputs are known, and executes the misses, several at once.
+//!
+//! One thread owns all state and decides; each execution has a thread of its own and reports back through a channel. No
+//! async runtime: a walk waits for few, long things, and a run with nothing to do should not start one. `gate` holds back
+//! what is expensive until every preview was seen, `running` starts executions and takes their reports.
+
+mod gate;
+mod running;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Scope;
+use std::time::Duration;
+
+use watershed_cache::{Digest, Stored};
+
+use crate::event::{Event, Reason};
+use crate::fault::StageError;
+use crate::graph::{From, NodeId, NodeInput};
+use crate::job::Cancel;
+use crate::lookup::{self, Looked, Outputs};
+use crate::reason;
+use crate::record::Provenance;
+use crate::runlog::RunLog;
+use crate::session::Session;
+use crate::slots::Slots;
+use running::{Report, Running};
+
+/// How to walk.
+pub struct Options {
+    /// What may run at once.
+    pub slots: Slots,
+    /// Whether a failed stage leaves unrelated ones running.
+    pub keep_going: bool,
+    /// Nodes that run whatever the store holds.
+    pub forced: Vec<NodeId>,
+    /// No network.
+    pub offline: bool,
+    /// How long to wait for another process that executes the same action.
+    pub patience: Duration,
+    /// Raised when the run shall end.
+    pub cancel: Cancel,
+}
+
+/// How a walk ended.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Nodes executed.
+    pub ran: usize,
+    /// Nodes served from the store.
+    pub hit: usize,
+    /// Nodes that failed, with their errors.
+    pub failed: Vec<(NodeId, StageError)>,
+    /// Nodes not reached.
+    pub skipped: usize,
+    /// Outputs of the nodes that are done.
+    pub outputs: Vec<Option<BTreeMap<String, Stored>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unneeded,
+    Waiting,
+    Ready,
+    Running,
+    Done,
+    Failed,
+    Skipped,
+}
+
+struct Pending {
+    looked: Looked,
+    reasons: Vec<Reason>,
+}
+
+/// How a node ended, as the log tells it.
+#[derive(Default)]
+struct Ending {
+    outcome: &'static str,
+    key: Option<Digest>,
+    reasons: Vec<Reason>,
+    wall_ms: u64,
+    error: Option<String>,
+}
+
+impl Ending {
+    /// The end of a node that was keyed: what ran, or would have.
+    fn of(outcome: &'static str, looked: &Looked, reasons: Vec<Reason>, wall_ms: u64) -> Ending {
+        Ending { outcome, key: Some(looked.key), reasons, wall_ms, error: None }
+    }
+}
+
+/// Walks the needed nodes of a session, telling the log what happens.
+pub fn walk(session: &Session, needed: &[bool], options: Options, log: &RunLog) -> Tally {
+    let (sender, receiver) = channel();
+    std::thread::scope(|scope| {
+        let mut walk = Walk::new(session, needed, options, log, sender);
+        walk.run(scope, &receiver);
+        walk.tally()
+    })
+}
+
+struct Walk<'a> {
+    session: &'a Session,
+    options: Options,
+    log: &'a RunLog,
+    sender: Sender<Report>,
+    state: Vec<State>,
+    outputs: Vec<Option<BTreeMap<String, Stored>>>,
+    waiting_for: Vec<usize>,
+    readers: Vec<Vec<NodeId>>,
+    pending: BTreeMap<NodeId, Pending>,
+    running: BTreeMap<NodeId, Running>,
+    lost: BTreeSet<NodeId>,
+    passed_gate: BTreeSet<NodeId>,
+    tried: BTreeMap<NodeId, u32>,
+    tally: Tally,
+    stopping: bool,
+}
+
+impl Outputs for Walk<'_> {
+    fn of(&self, node: NodeId) -> Option<&BTreeMap<String, Stored>> {
+        self.outputs[node].as_ref()
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        session: &'a Session,
+        needed: &[bool],
+        options: Options,
+        log: &'a RunLog,
+        sender: Sender<Report>,
+    ) -> Walk<'a> {
+        let count = session.graph.nodes.len();
+        let mut readers = vec![Vec::new(); count];
+        let mut waiting_for = vec![0; count];
+        for id in (0..count).filter(|&id| needed[id]) {
+            let parents: BTreeSet<NodeId> = session.graph.parents(id).collect();
+            waiting_for[id] = parents.len();
+            parents.iter().for_each(|&p| readers[p].push(id));
+        }
+        let state = needed.iter().map(|&n| if n { State::Waiting } else { State::Unneeded }).collect();
+        Walk {
+            session,
+            options,
+            log,
+            sender,
+            state,
+            outputs: vec![None; count],
+            waiting_for,
+            readers,
+            pending: BTreeMap::new(),
+            running: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            passed_gate: BTreeSet::new(),
+            tried: BTreeMap::new(),
+            tally: Tally::default(),
+            stopping: false,
+        }
+    }
+
+    fn tally(mut self) -> Tally {
+        self.tally.outputs = self.outputs;
+        self.tally
+    }
+
+    fn run<'scope>(&mut self, scope: &'scope Scope<'scope, 'a>, receiver: &Receiver<Report>)
+    where
+        'a: 'scope,
+    {
+        for id in 0..self.state.len() {
+            if self.state[id] == State::Waiting && self.waiting_for[id] == 0 {
+                self.look_up(id);
+            }
+        }
+        loop {
+            self.stopping |= self.options.cancel.is_cancelled();
+            if !self.stopping {
+                self.start_ready(scope);
+            }
+            if self.running.is_empty() {
+                break;
+            }
+            match receiver.recv_timeout(Duration::from_millis(50)) {
+                Ok(report) => self.take(report),
+                Err(RecvTimeoutError::Timeout) => self.watch_clock(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.skip_the_rest();
+    }
+
+    /// Looks a node up, all of whose inputs are settled.
+    fn look_up(&mut self, id: NodeId) {
+        if let Some(culprit) = self.missing_parent(id) {
+            let title = self.session.graph.nodes[culprit].title();
+            return self.skip(id, format!("`{title}` did not finish"));
+        }
+        let looked = match lookup::look_up(self.session, id, self) {
+            Ok(looked) => looked,
+            Err(error) => return self.fail(id, Ending::default(), error),
+        };
+        match (&looked.hit, self.demand(id)) {
+            (Some(result), None) => {
+                let (outputs, wall) = (result.outputs.clone(), Provenance::of(result).map_or(0, |p| p.wall_ms));
+                self.tally.hit += 1;
+                self.settle(id, outputs, Ending::of("hit", &looked, Vec::new(), wall));
+            }
+            (_, demand) => {
+                let reasons = demand.map_or_else(|| lookup::reasons(self.session, id, &looked), |reason| vec![reason]);
+                self.state[id] = State::Ready;
+                self.pending.insert(id, Pending { looked, reasons });
+            }
+        }
+    }
+
+    /// Returns why a node runs whatever the store holds.
+    fn demand(&self, id: NodeId) -> Option<Reason> {
+        let node = &self.session.graph.nodes[id];
+        if self.options.forced.contains(&id) && !self.tried.contains_key(&id) {
+            return Some(reason::forced(node));
+        }
+        self.lost.contains(&id).then(|| reason::output_missing(node))
+    }
+
+    fn missing_parent(&self, id: NodeId) -> Option<NodeId> {
+        let broken = |input: &NodeInput| match input.from {
+            From::Node { node, .. } if self.outputs[node].is_none() && !input.may_be_missing => Some(node),
+            _ => None,
+        };
+        self.session.graph.nodes[id].inputs.iter().find_map(broken)
+    }
+
+    fn tell(&self, id: NodeId, level: &str, text: String) {
+        let node = &self.session.graph.nodes[id];
+        let (stage, case) = (node.stage.name.clone(), node.case().map(str::to_string));
+        self.log.emit(Event::Log { stage, case, level: level.into(), text });
+    }
+
+    /// A blob was lost: its writer runs again, then the reader.
+    fn run_again(&mut self, reader: NodeId, writer: NodeId) {
+        if self.tried[&reader] > 3 {
+            let error = StageError::Failed("an input keeps being damaged in the store; check the disk".into());
+            return self.fail(reader, Ending::default(), error);
+        }
+        self.state[reader] = State::Waiting;
+        self.waiting_for[reader] = 1;
+        if self.state[writer] == State::Done {
+            for other in self.readers[writer].clone().into_iter().filter(|&r| r != reader) {
+                self.waiting_for[other] += usize::from(self.state[other] == State::Waiting);
+            }
+            self.outputs[writer] = None;
+            self.tally.hit = self.tally.hit.saturating_sub(1);
+            self.lost.insert(writer);
+            self.look_up(writer);
+        }
+    }
+
+    fn settle(&mut self, id: NodeId, outputs: BTreeMap<String, Stored>, ending: Ending) {
+        let node = &self.session.graph.nodes[id];
+        if let Some(key) = ending.key {
+            let mut history = self.session.history.lock().expect("no thread panics while it holds this lock");
+            history.remember(&self.session.study.name, node, key);
+        }
+        self.outputs[id] = Some(outputs);
+        self.state[id] = State::Done;
+        self.tell_end(id, ending);
+        self.wake_readers(id);
+    }
+
+    fn fail(&mut self, id: NodeId, ending: Ending, error: StageError) {
+        self.state[id] = State::Failed;
+        self.tell_end(id, Ending { outcome: "failed", error: Some(error.to_string()), ..ending });
+        self.tally.failed.push((id, error));
+        self.stopping |= !self.options.keep_going;
+        self.wake_readers(id);
+    }
+
+    fn skip(&mut self, id: NodeId, why: String) {
+        self.state[id] = State::Skipped;
+        self.tally.skipped += 1;
+        self.tell_end(id, Ending { outcome: "skipped", error: Some(why), ..Ending::default() });
+        self.wake_readers(id);
+    }
+
+    fn wake_readers(&mut self, id: NodeId) {
+        for reader in self.readers[id].clone() {
+            self.waiting_for[reader] = self.waiting_for[reader].saturating_sub(1);
+            if self.waiting_for[reader] == 0 && self.state[reader] == State::Waiting && !self.stopping {
+                self.look_up(reader);
+            }
+        }
+    }
+
+    fn tell_end(&self, id: NodeId, ending: Ending) {
+        let (case, cases) = self.case_of(id);
+        let stage = self.session.graph.nodes[id].stage.name.clone();
+        let Ending { outcome, key, reasons, wall_ms, error } = ending;
+        let key = key.map(|k| k.hex()).unwrap_or_default();
+        self.log.emit(Event::StageFinished {
+            stage,
+            case,
+            cases,
+            outcome: outcome.into(),
+            key,
+            reasons,
+            wall_ms,
+            error,
+        });
+    }
+
+    fn case_of(&self, id: NodeId) -> (Option<String>, Vec<String>) {
+        let node = &self.session.graph.nodes[id];
+        (node.case().map(str::to_string), node.cases.clone())
+    }
+
+    fn skip_the_rest(&mut self) {
+        for id in 0..self.state.len() {
+            if matches!(self.state[id], State::Waiting | State::Ready) {
+                self.skip(id, "the run ended before".into());
+            }
+        }
+    }
+}
