@@ -168,6 +168,7 @@ impl Action<'_> {
                 checkpoint: stage.run.checkpoint.clone(),
             },
             offline: self.offline,
+            folder: self.session.study.folder(),
         })
     }
 

@@ -75,6 +75,8 @@ pub struct JobSpec {
     pub limits: Limits,
     /// No network (`--offline`).
     pub offline: bool,
+    /// Folder of the pipeline file, absolute: where relative paths in `run` begin.
+    pub folder: PathBuf,
 }
 
 /// What a job tells while it runs.

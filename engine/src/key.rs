@@ -6,6 +6,7 @@
 //! | parameters that differ from their defaults, presets expanded | parameters at their defaults |
 //! | inputs: port, label (only in ports that take several), digest of the contents | paths, times, who made them, on which device |
 //! | declared environment that the stage names: name and value | secrets, the rest of the environment |
+//! | what the machine answers to the stage's probes (`tools`): name and text | where the probed program lies |
 //! | output ports: name and type | `run:`, host, user, thread count, device, the engine's version |
 //!
 //! The encoding is prefix-free: every value carries a type tag and every string and list its length, so no two manifests
@@ -35,6 +36,9 @@ pub struct Manifest {
     /// Declared environment, name to value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Programs that the stage asked the machine about, name to answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tools: BTreeMap<String, String>,
     /// Output ports, name to type.
     pub outputs: BTreeMap<String, String>,
 }
@@ -71,6 +75,10 @@ impl Manifest {
         }
         out.pairs(&self.env);
         out.pairs(&self.outputs);
+        // Last and only where there are any: an encoding without them ends before, so it cannot be one with them.
+        if !self.tools.is_empty() {
+            out.pairs(&self.tools);
+        }
         Digest::in_context("watershed/action/v1", &out.0)
     }
 }
@@ -158,6 +166,7 @@ mod tests {
             params,
             inputs: vec![InputDigest { port: "base".into(), label: String::new(), digest: Digest::of(b"rows") }],
             env: BTreeMap::new(),
+            tools: BTreeMap::new(),
             outputs: BTreeMap::from([("examples".into(), "examples".into())]),
         }
     }
@@ -174,7 +183,7 @@ mod tests {
     #[test]
     fn every_part_of_the_manifest_changes_the_key() {
         let base = manifest(&[("a", 1.into())]);
-        let mut others = vec![base.clone(); 7];
+        let mut others = vec![base.clone(); 8];
         others[0].kind.push('x');
         others[1].version = 2;
         others[2].build = Some(Digest::of(b"program"));
@@ -182,8 +191,9 @@ mod tests {
         others[4].inputs[0].digest = Digest::of(b"other rows");
         others[5].env.insert("A".into(), "1".into());
         others[6].outputs.insert("more".into(), "bytes".into());
+        others[7].tools.insert("A".into(), "1".into());
         let keys: std::collections::BTreeSet<Digest> = others.iter().chain([&base]).map(Manifest::key).collect();
-        assert_eq!(keys.len(), 8);
+        assert_eq!(keys.len(), 9);
     }
 
     #[test]

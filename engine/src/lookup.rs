@@ -1,6 +1,7 @@
 //! From a node whose inputs are known to its key, and from the key to its record.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 use watershed_cache::{ActionResult, Artifact, Digest, Stored};
@@ -13,6 +14,7 @@ use crate::key::{InputDigest, Manifest};
 use crate::reason;
 use crate::record::Provenance;
 use crate::session::Session;
+use crate::suffix;
 
 /// Outputs of the nodes that are done; `None` for failed ones whose readers may go on without them.
 pub trait Outputs {
@@ -118,6 +120,8 @@ fn manifest_of(session: &Session, node: &Node, inputs: &[KnownInput]) -> Result<
     let outputs = stage.ports.outputs.iter().map(|o| (o.name.to_string(), o.record.name().to_string())).collect();
     let mut digests: Vec<InputDigest> = inputs.iter().map(|known| input_digest(node, known)).collect();
     digests.sort();
+    let probes = (stage.kind.probes)(&stage.params, &stage.run.own, &session.study.folder());
+    let tools = probes.into_iter().map(|probe| Ok((probe.tool.clone(), session.ask(probe)?)));
     Ok(Manifest {
         kind: stage.kind.id.clone(),
         version: stage.kind.version,
@@ -125,28 +129,32 @@ fn manifest_of(session: &Session, node: &Node, inputs: &[KnownInput]) -> Result<
         params: stage.differing.clone(),
         inputs: digests,
         env: stage.env.clone(),
+        tools: tools.collect::<Result<_, StageError>>()?,
         outputs,
     })
 }
 
-/// Labels count only where a port takes several; an open port counts the suffix that its reader will see.
+/// Labels count only where a port takes several. An open port counts what its reader will see: the suffixes of one input,
+/// the labels too of several, which it finds in a folder.
 fn input_digest(node: &Node, known: &KnownInput) -> InputDigest {
     let input = &known.input;
     let label = match node.stage.ports.find_input(&input.port) {
         Some(port) if port.arity.is_many() => input.label.clone(),
         Some(_) => String::new(),
+        None if node.inputs.iter().filter(|other| other.port == input.port).count() > 1 => {
+            format!("{}{}", input.label, suffixes(&input.from))
+        }
         None => suffixes(&input.from),
     };
     InputDigest { port: input.port.clone(), label, digest: known.artifact.digest }
 }
 
 fn suffixes(from: &From) -> String {
-    let name = match from {
-        From::Path { path, .. } => path.file_name().and_then(|n| n.to_str()).unwrap_or_default(),
-        From::Node { inside: Some(path), .. } => path.rsplit('/').next().unwrap_or_default(),
-        From::Node { .. } => "",
-    };
-    name.find('.').filter(|&dot| dot > 0).map(|dot| name[dot..].to_string()).unwrap_or_default()
+    match from {
+        From::Path { path, .. } => suffix::suffixes(path),
+        From::Node { inside: Some(path), .. } => suffix::suffixes(Path::new(path)),
+        From::Node { .. } => String::new(),
+    }
 }
 
 fn executable_digest(session: &Session) -> Result<Digest, StageError> {

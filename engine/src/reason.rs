@@ -27,6 +27,7 @@ pub fn differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason>
             reasons.push(reason("env", name, value(&old.manifest), value(new)));
         }
     }
+    reasons.extend(tool_differences(node, old, new));
     if old.manifest.outputs != new.outputs && reasons.is_empty() {
         reasons.push(reason("param", &format!("{stage}.out"), Value::Null, Value::Null));
     }
@@ -112,6 +113,30 @@ fn input_text(node: &Node, port: &str, was: bool, is: bool) -> String {
         (_, false) => format!("input {port} removed"),
         _ => format!("input {port}{from} changed"),
     }
+}
+
+/// Of a long answer, such as a list of packages, the text shows the first line that differs.
+fn tool_differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for tool in union(old.manifest.tools.keys(), new.tools.keys()) {
+        let (was, is) = (old.manifest.tools.get(tool), new.tools.get(tool));
+        if was == is {
+            continue;
+        }
+        let lines = |answer: Option<&String>| -> Vec<String> {
+            answer.iter().flat_map(|a| a.lines()).map(str::to_string).collect()
+        };
+        let (was_lines, is_lines) = (lines(was), lines(is));
+        let differ = (0..).find(|&i| was_lines.get(i) != is_lines.get(i)).unwrap_or(0);
+        let line = |lines: &[String]| lines.get(differ).cloned().unwrap_or_else(|| "none".into());
+        let text = format!("tool {tool}: {} -> {}", line(&was_lines), line(&is_lines));
+        let value = |answer: Option<&String>| answer.map_or(Value::Null, |a| a.as_str().into());
+        reasons.push(Reason {
+            text,
+            ..reason("tool", &format!("{}.tools.{tool}", node.stage.name), value(was), value(is))
+        });
+    }
+    reasons
 }
 
 fn reason(what: &str, path: &str, old: Value, new: Value) -> Reason {

@@ -11,6 +11,7 @@ use crate::graph::Graph;
 use crate::history::History;
 use crate::input;
 use crate::port::RecordType;
+use crate::probe::Probe;
 use crate::study::Study;
 
 /// A checked study, its graph, and the store that its results live in.
@@ -25,6 +26,7 @@ pub struct Session {
     pub history: Mutex<History>,
     stats: StatCache,
     identified: Mutex<HashMap<PathBuf, Artifact>>,
+    asked: Mutex<HashMap<Probe, String>>,
 }
 
 impl Session {
@@ -38,7 +40,7 @@ impl Session {
         let history = Mutex::new(History::load(&index.join("history.json")));
         let graph = Graph::build(&study);
         let store = Store::open(cache)?;
-        Ok(Session { study, graph, store, history, stats, identified: Mutex::default() })
+        Ok(Session { study, graph, store, history, stats, identified: Mutex::default(), asked: Mutex::default() })
     }
 
     /// Returns the identity of one of the user's files or folders, as it was when this session first looked.
@@ -64,6 +66,20 @@ impl Session {
     /// When it cannot be read.
     pub fn identify_now(&self, path: &Path, record: RecordType) -> Result<Artifact, StageError> {
         input::identify(path, record, &self.stats).map_err(store_error)
+    }
+
+    /// Returns what the machine answers to a probe; each is asked once a session.
+    ///
+    /// # Errors
+    /// See [`Probe::answer`].
+    pub fn ask(&self, probe: Probe) -> Result<String, StageError> {
+        let known = self.asked.lock().expect("no thread panics while it holds this lock").get(&probe).cloned();
+        if let Some(answer) = known {
+            return Ok(answer);
+        }
+        let answer = probe.answer()?;
+        self.asked.lock().expect("no thread panics while it holds this lock").insert(probe, answer.clone());
+        Ok(answer)
     }
 
     /// Writes the disposable index.

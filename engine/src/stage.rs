@@ -4,6 +4,8 @@
 //! the type erased, which is all the engine ever sees. Parameters travel as JSON values so that a worker program, the
 //! schema, the key and the documentation share one form.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -14,6 +16,7 @@ use crate::fault::{ParamFault, StageError};
 use crate::job::Job;
 use crate::port::Ports;
 use crate::preview::{Preview, PreviewInputs};
+use crate::probe::Probe;
 
 /// Whether running an action again gives the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -80,6 +83,12 @@ pub trait Stage: Serialize + DeserializeOwned + JsonSchema + Default + Send + Sy
         Ok(Preview::default())
     }
 
+    /// Returns what the machine is asked about the programs that the stage uses; the answers are in the key. `folder` is
+    /// where relative paths of `run` begin. Asks nothing itself.
+    fn probes(&self, _run: &Self::Run, _folder: &Path) -> Vec<Probe> {
+        Vec::new()
+    }
+
     /// Does the work: reads `job` inputs, writes every data output.
     ///
     /// # Errors
@@ -115,6 +124,8 @@ pub struct Kind {
     pub check: fn(&Value) -> Vec<ParamFault>,
     /// See [`Stage::preview`]; takes resolved parameters.
     pub preview: fn(&Value, &PreviewInputs) -> Result<Preview, StageError>,
+    /// See [`Stage::probes`]; takes resolved parameters and the kind's own run keys.
+    pub probes: fn(&Value, &Value, &Path) -> Vec<Probe>,
     /// See [`Stage::run`]; takes the job's own parameters and run keys.
     pub run: fn(&Job) -> Result<(), StageError>,
 }
@@ -136,6 +147,9 @@ impl Kind {
             ports: |params| decode::<S>(params).unwrap_or_default().ports(),
             check: |params| decode::<S>(params).map(|s| s.check()).unwrap_or_default(),
             preview: |params, inputs| decode_or_fail::<S>(params)?.preview(inputs),
+            probes: |params, run, folder| {
+                decode::<S>(params).unwrap_or_default().probes(&decode(run).unwrap_or_default(), folder)
+            },
             run: |job| {
                 let run = decode_or_fail::<S::Run>(&job.spec().run)?;
                 decode_or_fail::<S>(&job.spec().params)?.run(&run, job)

@@ -4,7 +4,7 @@
 //! filled with defaults and presets. Without a sweep there is one case without a name.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -30,6 +30,15 @@ pub struct Study {
     pub named: BTreeMap<(String, String), Case>,
     /// Thresholds compared after the run.
     pub expect: Vec<Expectation>,
+}
+
+impl Study {
+    /// Returns the folder of the pipeline file, absolute; the current one for standard input.
+    pub fn folder(&self) -> PathBuf {
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let here = || std::env::current_dir().unwrap_or_default();
+        if folder.as_os_str().is_empty() { here() } else { std::path::absolute(folder).unwrap_or_else(|_| here()) }
+    }
 }
 
 /// One point of a sweep, or the pipeline as it stands.

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod command;
 mod crash;
 mod houses;
 mod language;

@@ -1,7 +1,7 @@
 //! The child process, its group, and its end.
 //!
 //! The child leads a process group of its own. However it ends, what is left of the group is killed: a grandchild must not
-//! outlive the stage and write into what was published.
+//! outlive the stage and write into what was published. `guard.rs` does the same where the engine itself is killed.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use watershed_engine::{Job, StageError};
 
+use super::guard;
 use super::logfile::LogFile;
 
 /// Time between the polite signal and the other one.
@@ -35,6 +36,7 @@ pub enum Ended {
 pub fn run(mut process: Process, program: &str, log: &mut LogFile, job: &Job) -> Result<Ended, StageError> {
     process.stdin(Stdio::null()).stdout(log.stdio()?).stderr(log.stdio()?).process_group(0);
     let child = process.spawn().map_err(|e| cannot_start(program, &e))?;
+    guard::watch(child.id());
     let mut group = Group { exit: ExitWatch::of(&child), child };
     let ended = wait(&mut group, log, job);
     log.finish(job);
@@ -83,6 +85,9 @@ impl Group {
     /// somebody else: an unreaped leader holds it.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         self.signal(libc::SIGKILL);
+        // Ended but not reaped, the leader holds the number until the guard has forgotten it.
+        while !self.exit.within(TICK) {}
+        guard::forget(self.child.id());
         self.child.wait()
     }
 

@@ -1,7 +1,8 @@
 //! The sealed environment of a command: what kinds.md lists, and nothing else.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use serde_json::Value;
@@ -56,7 +57,11 @@ pub fn seal(
     let limits = &job.spec().limits;
     let gpus: Vec<String> = limits.gpus.iter().map(u32::to_string).collect();
     process.env_clear();
-    process.env("PATH", path(run)?).env("HOME", &room.home).env("TMPDIR", &room.home).env("LANG", "C.UTF-8");
+    process
+        .env("PATH", path(run, &job.spec().folder))
+        .env("HOME", &room.home)
+        .env("TMPDIR", &room.home)
+        .env("LANG", "C.UTF-8");
     process.env("WATERSHED_SEED", job.seed().to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
     process.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
     process.envs(THREADS.map(|name| (name, limits.cpus.to_string())));
@@ -78,15 +83,19 @@ pub fn variable(kind: &str, port: &str) -> String {
     format!("{kind}_{port}")
 }
 
-/// Returns PATH with `run.path` before it.
-fn path(run: &CommandRun) -> Result<OsString, StageError> {
+/// Returns PATH with `run.path` before it. `folder` is where relative entries begin; an entry with `:` in it is several, as
+/// in any PATH.
+pub fn path(run: &CommandRun, folder: &Path) -> OsString {
     let inherited = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    if run.path.is_empty() {
-        return Ok(inherited);
-    }
-    let own = run.path.iter().map(|p| std::path::absolute(p).unwrap_or_else(|_| p.into()));
-    let joined = std::env::join_paths(own.chain(std::env::split_paths(&inherited)));
-    joined.map_err(|e| StageError::failed(format!("`run.path` does not fit into PATH: {e}")))
+    let own = run.path.iter().flat_map(|entry| entry.split(':')).map(|entry| tidy(&folder.join(entry)));
+    let mut path: Vec<OsString> = own.map(OsString::from).collect();
+    path.push(inherited);
+    path.join(OsStr::new(":"))
+}
+
+/// Leaves out `.` in a path, for messages of programs that print where they lie.
+fn tidy(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 fn text_of(value: &Value) -> Option<String> {

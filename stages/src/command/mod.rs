@@ -5,6 +5,7 @@
 
 mod child;
 mod environment;
+mod guard;
 mod interpreter;
 mod logfile;
 mod outputs;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use watershed_engine::fault::ParamFault;
 use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
+use watershed_engine::probe::Probe;
 use watershed_engine::{Job, Ports, RecordType, Stage, StageError};
 
 use child::Ended;
@@ -29,7 +31,6 @@ use logfile::LogFile;
 use outputs::Outputs;
 use places::Places;
 use room::Room;
-pub use room::suffixes;
 
 /// Last lines of the log that an error shows.
 const SHOWN_LINES: usize = 12;
@@ -46,7 +47,7 @@ pub struct Command {
     pub out: Outputs,
     /// Environment variables of the child: strings, numbers or booleans.
     pub env: BTreeMap<String, Value>,
-    /// Programs whose version matters, as `{name: [program, argument, …]}`; what each prints is recorded with the result.
+    /// Programs whose version matters, as `{name: [program, argument, …]}`; what each prints is in the key, so another version runs the stage again.
     pub tools: BTreeMap<String, Vec<String>>,
 }
 
@@ -56,7 +57,7 @@ pub struct Command {
 pub struct CommandRun {
     /// Variables of the user's environment that the child may see; they are in no key.
     pub pass_env: Vec<String>,
-    /// Folders put before PATH, for example `./.venv/bin`.
+    /// Folders put before PATH, for example `./.venv/bin`; relative ones begin at the pipeline's folder.
     pub path: Vec<String>,
 }
 
@@ -91,25 +92,6 @@ impl Command {
         };
         unknown.map(fault).collect()
     }
-
-    fn probe_tools(&self, run: &CommandRun, room: &Room, job: &Job) -> Result<(), StageError> {
-        let mut versions = BTreeMap::new();
-        for (name, probe) in &self.tools {
-            let [program, arguments @ ..] = probe.as_slice() else {
-                return Err(StageError::failed(format!("`tools.{name}` is empty: name a program and its arguments")));
-            };
-            let mut process = Process::new(program);
-            environment::seal(&mut process, self, run, room, &Places::default(), job)?;
-            let output = process.args(arguments).current_dir(&room.work).output();
-            let output = output.map_err(|e| child::cannot_start(program, &e))?;
-            let text = [output.stdout, output.stderr].concat();
-            versions.insert(name.clone(), Value::from(String::from_utf8_lossy(&text).trim()));
-        }
-        if !versions.is_empty() {
-            job.numerics(versions);
-        }
-        Ok(())
-    }
 }
 
 impl Stage for Command {
@@ -127,16 +109,28 @@ impl Stage for Command {
         faults.extend(self.out.check());
         faults.extend(environment::check(&self.env));
         faults.extend(self.check_places());
+        let empty = self.tools.iter().filter(|(_, probe)| probe.first().is_none_or(String::is_empty));
+        let help = "a program and its arguments, for example `[python3, -V]`";
+        faults.extend(empty.map(|(name, _)| ParamFault::new(format!("tools.{name}"), "the probe is empty", help)));
         faults
+    }
+
+    fn probes(&self, run: &CommandRun, folder: &Path) -> Vec<Probe> {
+        let path = environment::path(run, folder);
+        let probe = |(tool, argv): (&String, &Vec<String>)| Probe {
+            tool: tool.clone(),
+            argv: argv.clone(),
+            path: path.clone(),
+        };
+        self.tools.iter().map(probe).collect()
     }
 
     fn preview(&self, _inputs: &PreviewInputs) -> Result<Preview, StageError> {
         let mut preview = Preview::default();
-        let words = self.shell.iter().chain(self.argv.iter().flatten().take(1));
+        let words = self.shell.iter().chain(self.argv.iter().flatten());
         if let Some(name) = words.filter_map(|text| interpreter::find(text)).next().filter(|_| self.tools.is_empty()) {
-            let message = format!(
-                "runs `{name}`, whose version is recorded nowhere: add `tools: {{{name}: [{name}, --version]}}`"
-            );
+            let message =
+                format!("runs `{name}`, whose version is in no key: add `tools: {{{name}: [{name}, --version]}}`");
             preview.lints.push(Lint { code: "L010".into(), severity: Severity::Warn, message });
         }
         Ok(preview)
@@ -145,7 +139,6 @@ impl Stage for Command {
     fn run(&self, run: &CommandRun, job: &Job) -> Result<(), StageError> {
         let room = Room::make(job)?;
         let places = Places::new(&room, job);
-        self.probe_tools(run, &room, job)?;
         let words = self.words(&places)?;
         let (program, arguments) = words.split_first().ok_or_else(|| StageError::failed("`argv` is empty"))?;
         let mut process = Process::new(program);

@@ -30,7 +30,7 @@ fn spec(with: Value, folder: &Path) -> JobSpec {
     let kind = Kind::of::<Command>();
     let params = (kind.resolve)(&with).unwrap();
     assert_eq!((kind.check)(&params), vec![]);
-    let mut spec = JobSpec { kind: kind.name.into(), seed: 7, run: json!({}), ..JobSpec::default() };
+    let mut spec = JobSpec { kind: kind.name.into(), seed: 7, folder: "/project".into(), ..JobSpec::default() };
     for port in (kind.ports)(&params).outputs {
         spec.outputs.insert(port.name.to_string(), folder.join(port.name.as_ref()));
     }
@@ -85,8 +85,7 @@ fn environment_holds_what_is_listed_and_nothing_else() {
     {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
     }
-    let bin = std::env::current_dir().unwrap().join("bin");
-    assert!(text.contains(&format!("PATH={}:", bin.display())), "{text}");
+    assert!(text.contains("PATH=/project/bin:"), "{text}");
 }
 
 #[test]
@@ -157,11 +156,10 @@ fn daemon_left_behind_does_not_outlive_its_stage() {
 #[test]
 fn faults_of_parameters_are_told_together() {
     let kind = Kind::of::<Command>();
-    let with =
-        json!({"argv": [], "shell": "${out.x}", "out": {"a-b": "bytes", "a_b": "csv"}, "env": {"IN_x": 1, "1a": []}});
+    let with = json!({"argv": [], "shell": "${out.x}", "out": {"a-b": "bytes", "a_b": "csv"}, "env": {"IN_x": 1, "1a": []}, "tools": {"python": []}});
     let faults = (kind.check)(&(kind.resolve)(&with).unwrap());
     let paths: Vec<&str> = faults.iter().map(|f| f.path.as_str()).collect();
-    assert_eq!(paths, ["argv", "out", "out.a_b", "env.1a", "env.1a", "env.IN_x", "shell"]);
+    assert_eq!(paths, ["argv", "out", "out.a_b", "env.1a", "env.1a", "env.IN_x", "shell", "tools.python"]);
 }
 
 #[test]
