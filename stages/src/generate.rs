@@ -4,9 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use watershed_engine::fault::ParamFault;
 use watershed_engine::port::{Ports, RecordType};
+use watershed_engine::preview::{Preview, PreviewInputs};
 use watershed_engine::stage::{Home, Reproducible};
 use watershed_engine::{Job, Stage, StageError};
 
+use crate::base::Base;
 use crate::lora_train::Dtype;
 use crate::text::TemplateChoice;
 
@@ -145,6 +147,11 @@ impl Stage for Generate {
             fault("stop", "an empty text would end every answer at once", "remove it");
         }
         faults
+    }
+
+    fn preview(&self, inputs: &PreviewInputs) -> Result<Preview, StageError> {
+        inputs.get("base").map(Base::open).transpose()?;
+        Ok(Preview::default())
     }
 
     fn run(&self, _run: &GenerateRun, _job: &Job) -> Result<(), StageError> {

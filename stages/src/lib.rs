@@ -5,6 +5,7 @@
 //! every build can check, plan and explain them; their work is in `watershed-torch`.
 
 pub mod amount;
+pub mod base;
 pub mod baseline;
 pub mod clean;
 pub mod command;

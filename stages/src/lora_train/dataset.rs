@@ -35,7 +35,19 @@ impl Dataset {
     /// # Errors
     /// Names the file and row that cannot be read or do not fit.
     pub fn open(params: &LoraTrain, train: &Path, val: Option<&Path>, base: &Path) -> Result<Dataset, StageError> {
-        let tokenizer = Tokenizer::open(base)?;
+        Dataset::encode(params, train, val, Tokenizer::open(base)?)
+    }
+
+    /// Reads the rows and encodes them with a tokenizer that is open already.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn encode(
+        params: &LoraTrain,
+        train: &Path,
+        val: Option<&Path>,
+        tokenizer: Tokenizer,
+    ) -> Result<Dataset, StageError> {
         let template = Template::new(&params.template, params.system.as_deref(), tokenizer.chat().cloned());
         let template = template.map_err(StageError::Failed)?;
         let train_examples = formats::read(train)?;
@@ -60,6 +72,11 @@ impl Dataset {
     /// Returns the number of training rows whose answer lost tokens.
     pub fn rows_cut(&self) -> usize {
         self.train.rows.iter().filter(|row| matches!(row.cut, Cut::Answer(_))).count()
+    }
+
+    /// Returns the number of training rows whose input lost its middle.
+    pub fn inputs_cut(&self) -> usize {
+        self.train.rows.iter().filter(|row| row.cut == Cut::Input).count()
     }
 
     /// Returns the number of training rows that do not teach the end of an answer.

@@ -1,13 +1,12 @@
 //! What a training will do, before it does it: the schedule preview, its lints and its time.
 
-use std::path::Path;
-
 use serde_json::Value;
 use watershed_engine::StageError;
 use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
 use watershed_weights::LlamaConfig;
 
 use super::{Dataset, Level, LoraTrain, plan, schedule};
+use crate::base::Base;
 use crate::text::labels::Row;
 
 /// Share of the rows that may lose their answer or their end before a check fails.
@@ -20,16 +19,17 @@ const FLOPS_PER_CORE: [f64; 2] = [7.1e10, 15.5e10];
 /// Makes the preview out of the inputs that are there already.
 ///
 /// # Errors
-/// When an input that is there cannot be read or does not fit.
+/// When an input that is there cannot be read or does not fit; the base is looked at even before there are rows.
 pub fn preview(params: &LoraTrain, inputs: &PreviewInputs) -> Result<Preview, StageError> {
-    let (Some(train), Some(base)) = (inputs.get("train"), inputs.get("base")) else {
+    let base = inputs.get("base").map(Base::open).transpose()?;
+    let (Some(train), Some(base)) = (inputs.get("train"), base) else {
         return Ok(known(params, inputs));
     };
-    let data = Dataset::open(params, train, inputs.get("val"), base)?;
+    let data = Dataset::encode(params, train, inputs.get("val"), base.tokenizer)?;
     let mut preview = Preview::default();
     facts(&mut preview, params, &data);
     lints(&mut preview, params, &data)?;
-    preview.cost.seconds = seconds(params, &data, base);
+    preview.cost.seconds = Some(seconds(params, &data, &base.config));
     Ok(preview)
 }
 
@@ -98,6 +98,7 @@ fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<()
         );
     }
     lint_schedule(preview, params, rows);
+    lint_overflow(preview, params, data);
     if !data.overlap.is_empty() {
         let first = &data.overlap[0];
         push(
@@ -113,8 +114,31 @@ fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<()
     Ok(())
 }
 
+/// What `overflow` takes away is wanted, and told.
+fn lint_overflow(preview: &mut Preview, params: &LoraTrain, data: &Dataset) {
+    let (cut, dropped) = (data.inputs_cut(), data.train.dropped.len());
+    let all = data.train.rows.len() + dropped;
+    let mut tell = |count: usize, what: &str| {
+        if count > 0 {
+            let text =
+                format!("{count} of {all} rows {what} at `max_len: {}`; raise it to keep them whole", params.max_len);
+            push(preview, "L005", Level::Warn, text);
+        }
+    };
+    tell(cut, "lose the middle of their input");
+    tell(dropped, "are left out");
+}
+
 fn lint_schedule(preview: &mut Preview, params: &LoraTrain, rows: usize) {
     let schedule = schedule(params, plan(params).updates(rows));
+    if rows == 0 {
+        return push(
+            preview,
+            "L003",
+            Level::Fail,
+            "no training row is left: raise `max_len`, or give more rows".into(),
+        );
+    }
     if schedule.total == 0 {
         let text =
             format!("{rows} rows give no update of `batch_size: {}` under `tail: carry`; lower it", params.batch_size);
@@ -156,8 +180,7 @@ fn push(preview: &mut Preview, code: &str, level: Level, message: String) {
 }
 
 /// Estimates the seconds of work: 4 operations a weight and trained token (no gradients of the base), 2 an evaluated one.
-fn seconds(params: &LoraTrain, data: &Dataset, base: &Path) -> Option<f64> {
-    let config: LlamaConfig = watershed_weights::ModelFiles::open(base).ok()?.config().clone();
+fn seconds(params: &LoraTrain, data: &Dataset, config: &LlamaConfig) -> f64 {
     let rows = data.train.rows.len().max(1);
     let tokens: usize = data.lengths().iter().sum();
     let updates = plan(params).updates(data.train.rows.len());
@@ -166,7 +189,7 @@ fn seconds(params: &LoraTrain, data: &Dataset, base: &Path) -> Option<f64> {
     let weights = config.matmul_parameters() as f64;
     let work = weights * (4.0 * tokens as f64 * passes + 2.0 * val as f64 * (passes.ceil() + 1.0));
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    Some((work / (cores * FLOPS_PER_CORE[params.dtype as usize])).ceil())
+    (work / (cores * FLOPS_PER_CORE[params.dtype as usize])).ceil()
 }
 
 #[cfg(test)]
@@ -214,6 +237,34 @@ mod tests {
         };
         let preview = preview(&params, &inputs).unwrap();
         assert_eq!(codes(&preview), [("L001", Severity::Warn), ("L004", Severity::Fail)]);
+    }
+
+    #[test]
+    fn rows_longer_than_max_len_without_their_input_are_counted_and_refused() {
+        let Some(inputs) = inputs(false) else { return };
+        let error = preview(&LoraTrain { max_len: 30, ..LoraTrain::default() }, &inputs).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("even without their input") && message.contains("`overflow: drop`"), "{message}");
+    }
+
+    #[test]
+    fn what_overflow_takes_away_is_told() {
+        let Some(inputs) = inputs(false) else { return };
+        let dropping = LoraTrain { max_len: 64, overflow: crate::text::labels::Overflow::Drop, ..LoraTrain::default() };
+        let preview = preview(&dropping, &inputs).unwrap();
+        let lint = preview.lints.iter().find(|lint| lint.code == "L005").unwrap();
+        assert!(lint.message.contains("rows are left out at `max_len: 64`"), "{}", lint.message);
+    }
+
+    #[test]
+    fn base_that_cannot_be_used_is_told_before_there_are_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("noise.gguf");
+        std::fs::write(&base, "noise").unwrap();
+        let mut inputs = PreviewInputs::default();
+        inputs.ports.insert("base".into(), vec![("base".into(), base)]);
+        let message = preview(&LoraTrain::default(), &inputs).unwrap_err().to_string();
+        assert_eq!(message.matches("noise.gguf").count(), 1, "{message}");
     }
 
     #[test]

@@ -73,6 +73,22 @@ impl Row {
     }
 }
 
+/// Why a row cannot be trained on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It has so many tokens and `overflow` may not shorten it further: under `truncate_input`, template, instruction and
+    /// answer alone.
+    TooLong(usize),
+    /// Template or tokenizer refuse it.
+    Refused(String),
+}
+
+impl From<String> for Unfit {
+    fn from(why: String) -> Unfit {
+        Unfit::Refused(why)
+    }
+}
+
 /// All rows of a file.
 #[derive(Debug, Clone, Default)]
 pub struct Encoded {
@@ -100,28 +116,47 @@ impl Encoder<'_> {
     /// Encodes all rows of a file, in parallel, in file order.
     ///
     /// # Errors
-    /// Names the first row that does not fit.
+    /// Names the first row that cannot be made into text; of rows that do not fit into `max_len`, tells how many they are.
     pub fn encode_all(&self, examples: &[Example]) -> Result<Encoded, StageError> {
-        let each = |(index, row): (usize, &Example)| {
-            let encoded = self.encode(index, row);
-            encoded.map_err(|why| StageError::failed(format!("row {} (`{}`): {why}", index + 1, row.id)))
-        };
-        let rows: Vec<Result<Option<Row>, StageError>> = examples.par_iter().enumerate().map(each).collect();
+        let each = |(index, row): (usize, &Example)| self.encode(index, row);
+        let rows: Vec<Result<Option<Row>, Unfit>> = examples.par_iter().enumerate().map(each).collect();
         let mut encoded = Encoded::default();
-        for (row, example) in rows.into_iter().zip(examples) {
-            match row? {
-                Some(row) => encoded.rows.push(row),
-                None => encoded.dropped.push(example.id.clone()),
+        let mut too_long: Vec<(usize, &str, usize)> = Vec::new();
+        for (index, (row, example)) in rows.into_iter().zip(examples).enumerate() {
+            match row {
+                Ok(Some(row)) => encoded.rows.push(row),
+                Ok(None) => encoded.dropped.push(example.id.clone()),
+                Err(Unfit::TooLong(tokens)) => too_long.push((index, &example.id, tokens)),
+                Err(Unfit::Refused(why)) => {
+                    return Err(StageError::failed(format!("row {} (`{}`): {why}", index + 1, example.id)));
+                }
             }
         }
-        Ok(encoded)
+        self.refuse_long(&too_long, examples.len()).map_or(Ok(encoded), Err)
+    }
+
+    /// Returns one error for all rows that are too long, with the `max_len` that would take them.
+    fn refuse_long(&self, too_long: &[(usize, &str, usize)], rows: usize) -> Option<StageError> {
+        let (index, id, tokens) = too_long.first()?;
+        let longest = too_long.iter().map(|(_, _, tokens)| tokens).max()?;
+        let (even, others) = match self.overflow {
+            Overflow::TruncateInput => (" even without their input", "`overflow: drop`"),
+            _ => ("", "`overflow: truncate_input` or `drop`"),
+        };
+        Some(StageError::failed(format!(
+            "{} of {rows} rows are longer than `max_len: {}`{even}, the first is row {} (`{id}`) with {tokens} tokens; raise \
+             `max_len` to {longest}, or set {others}",
+            too_long.len(),
+            self.max_len,
+            index + 1
+        )))
     }
 
     /// Encodes one row; `None` when `overflow: drop` leaves it out.
     ///
     /// # Errors
     /// When the row does not fit the template, or not into `max_len`.
-    pub fn encode(&self, index: usize, example: &Example) -> Result<Option<Row>, String> {
+    pub fn encode(&self, index: usize, example: &Example) -> Result<Option<Row>, Unfit> {
         let row = self.whole(index, example)?;
         if row.ids.len() <= self.max_len {
             return Ok(Some(row));
@@ -130,11 +165,7 @@ impl Encoder<'_> {
             Overflow::Drop => Ok(None),
             Overflow::Truncate => Ok(Some(self.cut_right(row))),
             Overflow::TruncateInput => self.cut_input(index, example, row.ids.len()).map(Some),
-            Overflow::Error => Err(format!(
-                "{} tokens, and `max_len` is {}; raise it, or choose another `overflow`",
-                row.ids.len(),
-                self.max_len
-            )),
+            Overflow::Error => Err(Unfit::TooLong(row.ids.len())),
         }
     }
 
@@ -185,24 +216,23 @@ impl Encoder<'_> {
     }
 
     /// Cuts the middle out of the input until the row fits.
-    fn cut_input(&self, index: usize, example: &Example, tokens: usize) -> Result<Row, String> {
+    fn cut_input(&self, index: usize, example: &Example, tokens: usize) -> Result<Row, Unfit> {
         let text = input_of(example);
         let length = text.chars().count();
         // one token is one character at least, so the first cut is never too large
-        let mut cut = tokens - self.max_len;
-        while cut < length {
+        let mut cut = (tokens - self.max_len).min(length);
+        loop {
             let mut row = self.whole(index, &with_input(example, &without_middle(&text, cut)))?;
             if row.ids.len() <= self.max_len {
                 row.cut = Cut::Input;
                 return Ok(row);
             }
-            cut += (row.ids.len() - self.max_len).max(length / 64);
+            if cut == length {
+                // the mark of a cut costs tokens of its own, where there was nothing to cut
+                return Err(Unfit::TooLong(row.ids.len().min(tokens)));
+            }
+            cut = (cut + (row.ids.len() - self.max_len).max(length / 64)).min(length);
         }
-        let rest = self.whole(index, &with_input(example, "…"))?.ids.len();
-        Err(format!(
-            "template, instruction and answer alone are {rest} tokens, and `max_len` is {}; raise it, or choose another `overflow`",
-            self.max_len
-        ))
     }
 }
 
@@ -300,7 +330,17 @@ mod tests {
     #[test]
     fn answers_too_long_for_max_len_are_an_error_not_a_cut() {
         with_encoder(20, Overflow::TruncateInput, TrainOn::Response, |encoder, rows| {
-            assert!(encoder.encode(0, &rows[0]).unwrap_err().contains("`max_len` is 20"));
+            let Unfit::TooLong(needed) = encoder.encode(0, &rows[0]).unwrap_err() else { panic!("another fault") };
+            assert!(needed > 20);
+            let message = encoder.encode_all(rows).unwrap_err().to_string();
+            assert!(
+                message.contains(&format!("{0} of {0} rows are longer than `max_len: 20`", rows.len())),
+                "{message}"
+            );
+            // the mend that it names is one
+            let longest = message.split("raise `max_len` to ").nth(1).unwrap().split(',').next().unwrap();
+            let longer = Encoder { max_len: longest.parse().unwrap(), ..*encoder };
+            assert_eq!(longer.encode_all(rows).unwrap().rows.len(), rows.len());
         });
     }
 

@@ -31,7 +31,7 @@ pub enum Error {
         what: String,
     },
     /// A tensor that the architecture needs is absent.
-    #[error("`{}` holds no tensor `{tensor}`", path.display())]
+    #[error("`{}` holds no tensor `{tensor}`: fetch the model again, or give the configuration that belongs to it", path.display())]
     Missing {
         /// The model's folder or file.
         path: PathBuf,

@@ -101,7 +101,7 @@ impl Shard {
 pub(crate) fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     if file.metadata().map_err(|e| Error::io(path, e))?.len() == 0 {
-        return Err(Error::damaged(path, "it is empty"));
+        return Err(Error::damaged(path, "it is empty: fetch it again"));
     }
     // SAFETY: a model is not written while it is read; if somebody truncates it all the same the process ends by SIGBUS
     // in its own worker, which the engine reports. Every loader that maps weights accepts that.
@@ -125,7 +125,12 @@ fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
         let plain = name.as_str().filter(|name| !name.is_empty() && !name.contains(['/', '\\']) && *name != "..");
         files.insert(plain.ok_or_else(|| Error::damaged(&index, format!("{name} is not a file of this folder")))?);
     }
-    Ok(files.into_iter().map(|file| path.join(file)).collect())
+    match files.iter().find(|file| !path.join(file).exists()) {
+        Some(file) => {
+            Err(Error::damaged(&index, format!("`{file}`, which it names, is not there: fetch the model again")))
+        }
+        None => Ok(files.into_iter().map(|file| path.join(file)).collect()),
+    }
 }
 
 fn no_weights(path: &Path) -> Error {
@@ -134,7 +139,10 @@ fn no_weights(path: &Path) -> Error {
         Some(name) => {
             Error::unsupported(path, format!("`{name}` is a pickle, and pickles are never unpickled here: {CONVERT}"))
         }
-        None => Error::unsupported(path, "it holds no `model.safetensors` and no `model.safetensors.index.json`"),
+        None => Error::unsupported(
+            path,
+            "it holds no `model.safetensors` and no `model.safetensors.index.json`: fetch the model's weights",
+        ),
     }
 }
 

@@ -28,7 +28,7 @@ impl ModelFiles {
     pub fn open(path: &Path) -> Result<ModelFiles> {
         let files = if path.is_dir() { open_folder(path)? } else { open_file(path)? };
         for (name, shape) in files.config.tensors() {
-            let tensor = files.tensor(&name)?;
+            let tensor = files.stored(&name)?;
             if tensor.shape() != shape {
                 let what = format!("tensor `{name}` is {:?}, its configuration asks for {shape:?}", tensor.shape());
                 return Err(Error::damaged(path, what));
@@ -57,35 +57,42 @@ impl ModelFiles {
     /// # Errors
     /// [`Error::Missing`] when there is none.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>> {
+        let tensor = self.stored(name)?;
+        Ok(match self.interleaved_heads(name) {
+            Some(heads) => tensor.halved(heads),
+            None => tensor,
+        })
+    }
+
+    /// Returns a tensor with its rows as they lie in the file; reads none of its numbers.
+    fn stored(&self, name: &str) -> Result<TensorView<'_>> {
         let found = match &self.source {
             Source::Folder(folder) => folder.tensor(name)?,
-            Source::Gguf(gguf) => self.gguf_tensor(gguf, name)?,
+            Source::Gguf(gguf) => gguf_name(name).and_then(|name| gguf.tensor(&name)),
         };
         found.ok_or_else(|| Error::Missing { path: self.path.clone(), tensor: name.to_owned() })
     }
 
-    /// Returns a GGUF tensor with the rows of q and k put back: llama.cpp interleaves them for `llama`, not for `qwen2`.
-    fn gguf_tensor<'a>(&self, gguf: &'a Gguf, name: &str) -> Result<Option<TensorView<'a>>> {
-        let Some(tensor) = gguf_name(name).and_then(|name| gguf.tensor(&name)) else { return Ok(None) };
-        let heads = match name {
-            _ if gguf.text("general.architecture") != Some("llama") => return Ok(Some(tensor)),
-            _ if name.contains(".q_proj.") => self.config.heads,
-            _ if name.contains(".k_proj.") => self.config.kv_heads,
-            _ => return Ok(Some(tensor)),
-        };
-        let rows = tensor.shape().first().copied().unwrap_or(0);
-        if rows != heads * self.config.head_dim {
-            return Err(Error::damaged(
-                &self.path,
-                format!("tensor `{name}` has {rows} rows for {heads} heads of {}", self.config.head_dim),
-            ));
+    /// Returns the heads of a tensor whose rows have to be put back: llama.cpp interleaves those of q and k for `llama`, not
+    /// for `qwen2`. That the rows are so many was checked on opening.
+    fn interleaved_heads(&self, name: &str) -> Option<usize> {
+        let gguf = self.gguf().filter(|gguf| gguf.text("general.architecture") == Some("llama"));
+        match name {
+            _ if gguf.is_none() => None,
+            _ if name.contains(".q_proj.") => Some(self.config.heads),
+            _ if name.contains(".k_proj.") => Some(self.config.kv_heads),
+            _ => None,
         }
-        Ok(Some(tensor.halved(heads)))
     }
 }
 
 fn open_folder(path: &Path) -> Result<ModelFiles> {
     let config_path = path.join("config.json");
+    if !config_path.exists() {
+        let what =
+            "it holds no `config.json`: give a folder as transformers' `save_pretrained` writes it, or a GGUF file";
+        return Err(Error::unsupported(path, what));
+    }
     let json = read_json(&config_path)?;
     let generation = path.join("generation_config.json");
     let generation = if generation.is_file() { Some(read_json(&generation)?) } else { None };
@@ -176,6 +183,25 @@ pub(crate) mod tests {
         let index = serde_json::json!({"weight_map": index});
         std::fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
         folder
+    }
+
+    #[test]
+    fn missing_shard_is_named_by_its_index() {
+        let Some(path) = fixture("model") else { return };
+        let whole = crate::folder::Shard::open(&path.join("model.safetensors")).unwrap();
+        let folder = shards_of(&whole, &path);
+        std::fs::remove_file(folder.path().join("model-00001.safetensors")).unwrap();
+        let message = ModelFiles::open(folder.path()).err().unwrap().to_string();
+        for word in ["model.safetensors.index.json", "`model-00001.safetensors`", "fetch the model again"] {
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn folder_without_configuration_is_told_what_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = ModelFiles::open(folder.path()).err().unwrap().to_string();
+        assert!(message.contains("no `config.json`") && message.contains("GGUF"), "{message}");
     }
 
     #[test]

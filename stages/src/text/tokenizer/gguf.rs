@@ -1,7 +1,5 @@
 //! The tokenizer inside a GGUF file: `gpt2` (byte-level BPE) or `llama` (SentencePiece).
 
-use std::path::Path;
-
 use watershed_weights::Gguf;
 use watershed_weights::gguf::Value;
 
@@ -12,24 +10,23 @@ use super::{Tokenizer, bpe};
 /// `tokenizer.ggml.token_type` of control and user-defined tokens.
 const WHOLE: [i32; 2] = [3, 4];
 
-/// Opens the tokenizer of a GGUF file.
+/// Reads the tokenizer of a GGUF file.
 ///
 /// # Errors
-/// When the file is damaged or its tokenizer is of another sort.
-pub fn open(path: &Path) -> Result<Tokenizer, String> {
-    let file = Gguf::open(path).map_err(|e| e.to_string())?;
-    let tokens = texts(&file, "tokens")?;
-    let kinds: Vec<i32> = numbers(&file, "token_type").into_iter().map(|kind| kind as i32).collect();
+/// When there is none, or it is of another sort.
+pub fn read(file: &Gguf) -> Result<Tokenizer, String> {
+    let tokens = texts(file, "tokens")?;
+    let kinds: Vec<i32> = numbers(file, "token_type").into_iter().map(|kind| kind as i32).collect();
     let chat = file.text("tokenizer.chat_template").map(String::from);
     match file.text("tokenizer.ggml.model") {
         Some("gpt2") => {
-            let merges = texts(&file, "merges")?;
+            let merges = texts(file, "merges")?;
             let pre = file.text("tokenizer.ggml.pre").unwrap_or("default");
             let digest = digest_of(&[&tokens, &merges, &[pre.to_string()]]);
             let fast = bpe::build(&tokens, &merges, &kinds, pre)?;
-            Ok(Tokenizer::of_fast(fast, special(&file, false), chat, digest))
+            Ok(Tokenizer::of_fast(fast, special(file, false), chat, digest))
         }
-        Some("llama") => Ok(sentence_piece(&file, tokens, &kinds, chat)),
+        Some("llama") => Ok(sentence_piece(file, tokens, &kinds, chat)),
         other => Err(format!(
             "the GGUF's tokenizer is `{}`, and only gpt2 and llama are known; use the model's Hugging Face folder instead",
             other.unwrap_or("missing")
@@ -67,7 +64,11 @@ fn flag(file: &Gguf, key: &str) -> Option<bool> {
 
 fn texts(file: &Gguf, key: &str) -> Result<Vec<String>, String> {
     let list = file.get(&format!("tokenizer.ggml.{key}")).and_then(Value::as_list);
-    let list = list.ok_or_else(|| format!("the GGUF holds no `tokenizer.ggml.{key}`"))?;
+    let list = list.ok_or_else(|| {
+        format!(
+            "the file holds no `tokenizer.ggml.{key}`; give a complete GGUF file, or the model's Hugging Face folder"
+        )
+    })?;
     let text = |value: &Value| value.as_text().map(String::from);
     list.iter()
         .map(|v| text(v).ok_or_else(|| format!("`tokenizer.ggml.{key}` holds something that is no text")))

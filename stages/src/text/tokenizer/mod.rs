@@ -11,6 +11,7 @@ mod spm;
 use std::path::Path;
 
 use watershed_engine::StageError;
+use watershed_weights::Gguf;
 
 use super::chat::ChatTemplate;
 pub use special::Special;
@@ -36,29 +37,37 @@ impl Tokenizer {
     /// # Errors
     /// When there is none, or it is of a sort that is not supported.
     pub fn open(path: &Path) -> Result<Tokenizer, StageError> {
-        let opened = if path.is_dir() {
+        if path.is_dir() {
             Tokenizer::of_folder(path)
         } else if path.extension().is_some_and(|e| e == "json") {
             Tokenizer::of_json(path, path.parent().unwrap_or(path))
         } else {
-            gguf::open(path)
-        };
-        opened.map_err(|why| StageError::failed(format!("cannot read the tokenizer of `{}`: {why}", path.display())))
-    }
-
-    fn of_folder(folder: &Path) -> Result<Tokenizer, String> {
-        let file = folder.join("tokenizer.json");
-        if !file.exists() && folder.join("tokenizer.model").exists() {
-            return Err("the folder holds only `tokenizer.model`; save it again with transformers, which writes `tokenizer.json`".into());
+            // the file's own errors name it
+            let file = Gguf::open(path).map_err(|e| StageError::failed(e.to_string()))?;
+            gguf::read(&file).map_err(|why| unusable(path, why))
         }
-        Tokenizer::of_json(&file, folder)
     }
 
-    fn of_json(file: &Path, folder: &Path) -> Result<Tokenizer, String> {
-        let bytes = std::fs::read(file).map_err(|e| format!("`{}`: {e}", file.display()))?;
-        let mut fast = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| format!("`{}`: {e}", file.display()))?;
+    fn of_folder(folder: &Path) -> Result<Tokenizer, StageError> {
+        let file = folder.join("tokenizer.json");
+        if file.exists() {
+            return Tokenizer::of_json(&file, folder);
+        }
+        let found = if folder.join("tokenizer.model").exists() { "only `tokenizer.model`" } else { "none" };
+        Err(unusable(
+            folder,
+            format!(
+                "a `tokenizer.json` is needed and there is {found}: load the model's tokenizer with transformers and `save_pretrained` it here"
+            ),
+        ))
+    }
+
+    fn of_json(file: &Path, folder: &Path) -> Result<Tokenizer, StageError> {
+        let bytes = std::fs::read(file).map_err(|e| unusable(file, e))?;
+        let again = |e: tokenizers::Error| unusable(file, format!("{e}; fetch the file again"));
+        let mut fast = tokenizers::Tokenizer::from_bytes(&bytes).map_err(again)?;
         // a file saved after training may truncate or pad on its own
-        fast.with_truncation(None).map_err(|e| e.to_string())?;
+        fast.with_truncation(None).map_err(again)?;
         fast.with_padding(None);
         let special = Special::of_folder(folder, &fast);
         let chat = special::chat_source(folder);
@@ -190,6 +199,10 @@ impl Tokenizer {
             "base and tokenizer do not fit: the tokenizer has {needed} ids, the model {vocab} embedding rows; use the tokenizer that came with the model"
         )))
     }
+}
+
+fn unusable(path: &Path, why: impl std::fmt::Display) -> StageError {
+    StageError::failed(format!("cannot read the tokenizer of `{}`: {why}", path.display()))
 }
 
 /// Cuts control tokens out first, then merges what lies between; a space is put before each run, as llama.cpp does.
