@@ -1,0 +1,114 @@
+//! A base model that cannot be used: `plan` says so, and no training starts.
+
+use std::path::{Path, PathBuf};
+
+use crate::project::{Project, files, rows};
+
+/// The folder of a tiny model, or a visible skip.
+fn tiny_model() -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let model = std::env::var_os("WATERSHED_FIXTURES").map_or(default, PathBuf::from).join("tiny-llama/model");
+    if !model.join("model.safetensors").is_file() {
+        eprintln!("skipped: no `{}`", model.display());
+        return None;
+    }
+    Some(model)
+}
+
+/// `rows -> tuned -> answers` on the base `./base`: a copy of the fixture, spoilt by the caller.
+fn project(spoil: impl FnOnce(&Path)) -> Option<Project> {
+    let model = tiny_model()?;
+    let project = Project::new(
+        "stages:
+  rows:    {use: examples, in: {files: ./data.jsonl}}
+  tuned:   {use: lora-train, in: {train: rows, base: ./base}, with: {max_len: 64, max_steps: 2}, run: {device: cpu}}
+  answers: {use: generate, in: {base: ./base, prompts: rows}, run: {device: cpu}}
+",
+    );
+    project.write("data.jsonl", &rows(8));
+    for path in files(&model) {
+        let place = project.path("base").join(path.strip_prefix(&model).unwrap());
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::copy(&path, place).unwrap();
+    }
+    spoil(&project.path("base"));
+    Some(project)
+}
+
+/// Expects these words from `plan` before anything has run and from `run`, for both readers, the base's path once.
+fn is_told(spoil: impl FnOnce(&Path), words: &[&str]) {
+    let Some(project) = project(spoil) else { return };
+    let plan = project.plan(&[]);
+    let planned = |stage: &str| {
+        let stages = plan["stages"].as_array().unwrap();
+        stages.iter().find(|s| s["stage"] == stage).unwrap()["error"].as_str().unwrap_or_default().to_string()
+    };
+    let ran = project.run(&["--keep-going"]);
+    assert_eq!((ran.code, ran.outcome("ran")), (1, vec!["rows".to_string()]));
+    for text in [planned("tuned"), planned("answers"), ran.error("tuned"), ran.error("answers")] {
+        for word in words {
+            assert!(text.contains(word), "`{word}` is not in: {text}");
+        }
+        assert_eq!(text.matches("/base").count(), 1, "{text}");
+    }
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::write(path, json.to_string()).unwrap();
+}
+
+#[test]
+fn an_architecture_that_is_not_supported_is_told_before_any_training() {
+    is_told(
+        |base| edit(&base.join("config.json"), |config| config["model_type"] = "mamba".into()),
+        &["config.json", "`model_type` is `mamba`", "llama, mistral and qwen2 are supported"],
+    );
+}
+
+#[test]
+fn weights_cut_off_are_told_before_any_training() {
+    let cut = |base: &Path| {
+        let weights = std::fs::File::options().write(true).open(base.join("model.safetensors")).unwrap();
+        weights.set_len(5000).unwrap();
+    };
+    is_told(cut, &["model.safetensors", "is the download whole?"]);
+}
+
+#[test]
+fn a_shard_that_is_missing_is_told_before_any_training() {
+    let lose = |base: &Path| {
+        std::fs::remove_file(base.join("model.safetensors")).unwrap();
+        let index = "{\"weight_map\": {\"model.norm.weight\": \"model-00001-of-00002.safetensors\"}}";
+        std::fs::write(base.join("model.safetensors.index.json"), index).unwrap();
+    };
+    is_told(lose, &["model.safetensors.index.json", "`model-00001-of-00002.safetensors`", "fetch the model again"]);
+}
+
+#[test]
+fn a_missing_tokenizer_is_told_before_any_training() {
+    is_told(
+        |base| std::fs::remove_file(base.join("tokenizer.json")).unwrap(),
+        &["tokenizer", "`tokenizer.json` is needed", "`save_pretrained`"],
+    );
+}
+
+#[test]
+fn a_tokenizer_larger_than_the_model_is_told_before_any_training() {
+    let Some(project) = project(|base| {
+        edit(&base.join("tokenizer.json"), |json| {
+            let tokens = json["added_tokens"].as_array_mut().unwrap();
+            let mut more = tokens[0].clone();
+            (more["id"], more["content"]) = (70_000.into(), "<more>".into());
+            tokens.push(more);
+        });
+    }) else {
+        return;
+    };
+    for stage in project.plan(&[])["stages"].as_array().unwrap().iter().skip(1) {
+        let error = stage["error"].as_str().unwrap_or_default();
+        assert!(error.contains("do not fit") && error.contains("came with the model"), "{stage}");
+    }
+    assert_eq!(project.run(&["--keep-going"]).outcome("ran"), ["rows"]);
+}
