@@ -12,6 +12,8 @@ pub mod command;
 pub mod day;
 pub mod evaluate;
 pub mod examples;
+#[cfg(test)]
+mod fixture;
 pub mod formats;
 pub mod generate;
 pub mod holdout;

@@ -1,21 +1,10 @@
 //! Reads the reference numbers that the tests of this folder compare with.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 
 /// Returns the reference file, or `None`, said aloud, where the folder of fixtures holds none.
 pub(crate) fn load() -> Option<Value> {
-    let folder = std::env::var_os("WATERSHED_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures"), PathBuf::from);
-    let path = folder.join("metrics-reference.json");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(serde_json::from_str(&text).expect("the reference file is JSON")),
-        Err(e) => {
-            eprintln!("skipped: `{}`: {e}", path.display());
-            None
-        }
-    }
+    crate::fixture::json("metrics-reference.json")
 }
 
 /// Returns the entries of `section`, or none, said aloud.

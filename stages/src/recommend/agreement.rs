@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use watershed_engine::{Kind, job::run_alone};
 
+use crate::fixture;
+
 use super::algorithm::Algorithm;
 use super::model::Model;
 use super::order::best;
@@ -20,24 +22,15 @@ use super::ratings::{Ratings, Row};
 /// A row of the data: the rating and its time in seconds.
 type Dated = (Row, f64);
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn fixtures() -> PathBuf {
-    std::env::var_os("WATERSHED_FIXTURES").map_or_else(|| workspace().join("tests/fixtures"), PathBuf::from)
-}
-
 /// Returns the reference and the data, or says what is missing.
 fn reference() -> Option<(Value, Vec<Dated>)> {
-    let path = fixtures().join("ml-100k-reference.json");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("skipped: there is no `{}`", path.display());
-        return None;
-    };
-    let reference: Value = serde_json::from_str(&text).unwrap();
+    let reference = fixture::json("ml-100k-reference.json")?;
     let named = std::env::var_os("WATERSHED_ML100K").map(PathBuf::from);
-    let places = [named, Some(workspace().join("data/ml-100k.inter")), Some(fixtures().join("ml-100k.inter"))];
+    let places = [
+        named,
+        Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/ml-100k.inter")),
+        Some(fixture::folder().join("ml-100k.inter")),
+    ];
     let Some(data) = places.into_iter().flatten().find(|path| path.is_file()) else {
         eprintln!("skipped: no ml-100k.inter; set WATERSHED_ML100K to the file of the wheel recbole==1.2.1");
         return None;
@@ -64,7 +57,7 @@ fn write_rows<'a>(path: &Path, rows: impl Iterator<Item = &'a Row>) {
 
 /// Splits the rows as the fold file says into `train.csv` and `test.csv` of a folder.
 fn write_fold(rows: &[Dated], fold: &str, folder: &Path) {
-    let text = std::fs::read_to_string(fixtures().join(fold)).unwrap();
+    let text = std::fs::read_to_string(fixture::folder().join(fold)).unwrap();
     let test: HashSet<usize> = text.lines().skip(1).map(|line| line.trim().parse().unwrap()).collect();
     let test = &test;
     let side =
