@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::project::{Project, rows};
 
-/// The kernel takes connections for a listener that never accepts them, as it does for a server that hangs.
+/// The kernel takes connections for a listener that never accepts them, as it does for a server that hangs. Asking every
+/// row once before any is asked again would take a minute.
 #[test]
 fn a_teacher_that_accepts_and_never_answers_is_given_up_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -17,18 +18,22 @@ fn a_teacher_that_accepts_and_never_answers_is_given_up_in_time() {
     use: teacher-label
     in: {{prompts: rows}}
     with: {{backend: openai, endpoint: \"{endpoint}\", model: tiny}}
-    run: {{request_timeout: 300ms, request_retries: 1}}
+    run: {{request_timeout: 300ms, request_retries: 1, concurrency: 2}}
 "
     ));
-    project.write("data.jsonl", &rows(3));
+    project.write("data.jsonl", &rows(400));
     let begun = Instant::now();
     let ran = project.run(&[]);
     assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
     let error = ran.error("labels");
     assert_eq!((ran.code, ran.outcome("failed"), ran.outcome("ran")), (1, vec!["labels".into()], vec!["rows".into()]));
-    for word in
-        [&endpoint, "does not answer within `run.request_timeout`", "2 tries", "0 of 3 rows are answered", "run again"]
-    {
+    for word in [
+        &endpoint,
+        "does not answer within `run.request_timeout`",
+        "2 tries",
+        "0 of 400 rows are answered",
+        "run again",
+    ] {
         assert!(error.contains(word), "`{word}` is not in: {error}");
     }
 }

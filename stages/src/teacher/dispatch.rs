@@ -234,7 +234,8 @@ impl<'a> Dispatch<'a> {
             again.why,
             wait.as_secs_f64()
         ));
-        self.waiting.push_back(Ticket { tries, garbage, ready: now + wait, ..ticket });
+        // Before the rows that were not asked yet: a server that hangs is given up after the tries of a few rows, not of all.
+        self.waiting.push_front(Ticket { tries, garbage, ready: now + wait, ..ticket });
         Ok(())
     }
 
