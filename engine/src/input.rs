@@ -4,6 +4,7 @@ use std::path::Path;
 
 use watershed_cache::{Artifact, CacheError, StatCache, Tree};
 
+use crate::ignore::Ignore;
 use crate::port::RecordType;
 
 /// Names never taken from an input folder, at any depth.
@@ -24,9 +25,10 @@ pub fn identify(path: &Path, record: RecordType, stats: &StatCache) -> Result<Ar
     if !kind.is_dir() {
         return Err(CacheError::Refused { path: path.into(), why: "is neither a file nor a folder" });
     }
+    let ignore = Ignore::of(path);
     let wanted = |inner: &str| match record {
         RecordType::Model => is_of_model(inner),
-        _ => is_kept(inner),
+        _ => is_kept(inner) && !ignore.holds(inner),
     };
     Ok(Tree::scan(path, Some(stats), &wanted)?.artifact())
 }

@@ -17,6 +17,7 @@ pub mod execute;
 pub mod fault;
 pub mod graph;
 pub mod history;
+pub mod ignore;
 pub mod input;
 pub mod job;
 pub mod key;

@@ -26,8 +26,8 @@ impl Base {
     pub fn open(path: &Path) -> Result<Base, StageError> {
         let files = ModelFiles::open(path).map_err(|e| StageError::failed(e.to_string()))?;
         let tokenizer = Tokenizer::open(path)?;
-        tokenizer.check_fits(files.config().vocab)?;
-        tokenizer.eos()?;
+        let fits = tokenizer.check_fits(files.config().vocab).and_then(|()| tokenizer.eos());
+        fits.map_err(|e| StageError::failed(format!("`{}`: {e}", path.display())))?;
         Ok(Base { config: files.config().clone(), tokenizer })
     }
 }

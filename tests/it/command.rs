@@ -83,6 +83,21 @@ fn the_suffix_that_a_program_sees_is_in_the_key() {
     assert_eq!(run("v1.csv", "v1.csv.gz"), (1, "x.csv.gz\n".into()));
 }
 
+#[test]
+fn what_a_folder_ignores_is_in_no_key() {
+    let project =
+        Project::new("stages:\n  out: {use: command, in: {x: ./x}, with: {shell: 'cat $IN_x/a > $OUT_out'}}\n");
+    project.write("x/a", "1");
+    project.write("x/.watershedignore", "*.log # of the last try\nscratch/\n");
+    assert_eq!(project.run(&[]).outcome("ran"), ["out"]);
+    for name in ["x/last.log", "x/scratch/a", "x/.git/HEAD", "x/__pycache__/a.pyc"] {
+        project.write(name, "changed");
+    }
+    assert_eq!(project.run(&[]).outcome("hit"), ["out"]);
+    project.write("x/b", "1");
+    assert_eq!(project.run(&[]).outcome("ran"), ["out"]);
+}
+
 /// The case's name is the file's name in the folder that the command sees.
 #[test]
 fn cases_that_change_places_run_their_reader_again() {
