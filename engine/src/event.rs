@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Why a stage runs. `what` is one of `first_run, param, input, env, kind_version, output_missing, rebuilt, forced`.
+/// Why a stage runs. `what` is one of `first_run, param, input, env, tool, kind_version, output_missing, rebuilt, forced`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
     /// Sort of reason.

@@ -106,3 +106,14 @@ fn a_tokenizer_larger_than_the_model_is_told_before_any_training() {
     };
     is_told(grow, &["do not fit", "ids", "embedding rows", "the tokenizer that came with the model"]);
 }
+
+#[test]
+fn a_base_that_only_a_later_stage_reads_is_told_before_any_training() {
+    let Some(project) = project(|_| {}) else { return };
+    project.write("other/config.json", "{}");
+    project.edit("{base: ./base, prompts: rows}", "{base: ./other, adapter: tuned, prompts: rows}");
+    let ran = project.run(&[]);
+    assert_eq!((ran.code, ran.outcome("ran")), (1, vec!["rows".to_string()]));
+    assert_eq!(ran.outcome("failed"), ["answers"]);
+    assert!(ran.error("answers").contains("/other"), "{}", ran.error("answers"));
+}

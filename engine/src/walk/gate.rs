@@ -24,6 +24,21 @@ impl Walk<'_> {
         false
     }
 
+    /// Fails heavy stages that still wait for others, but can be seen already to be unable to run: nothing is trained for them.
+    pub(super) fn look_ahead(&mut self) {
+        let nodes = &self.session.graph.nodes;
+        let waits = |&id: &NodeId| nodes[id].stage.kind.home == Home::Torch && self.state[id] == State::Waiting;
+        let waiting: Vec<NodeId> =
+            (0..nodes.len()).filter(waits).filter(|id| !self.looked_ahead.contains(id)).collect();
+        for id in waiting {
+            self.looked_ahead.insert(id);
+            let stage = &nodes[id].stage;
+            if let Err(error) = (stage.kind.preview)(&stage.params, &preview_inputs(self.session, id, self)) {
+                self.fail(id, Ending::default(), error);
+            }
+        }
+    }
+
     /// Tells a heavy stage's preview, and fails the stage where the preview does or a lint forbids it to start.
     pub(super) fn pass_gate(&mut self, id: NodeId) {
         if !self.passed_gate.insert(id) {

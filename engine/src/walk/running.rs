@@ -41,6 +41,7 @@ impl<'a> Walk<'a> {
             return;
         }
         heavy.iter().for_each(|&id| self.pass_gate(id));
+        self.look_ahead();
         heavy.into_iter().for_each(|id| self.start(scope, id));
     }
 
