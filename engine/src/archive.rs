@@ -7,7 +7,7 @@ use serde_json::Value;
 use watershed_cache::{ActionResult, Digest, Store};
 
 use crate::event::{Event, Reason};
-use crate::record::Provenance;
+use crate::metrics::{self, Metrics};
 use crate::runlog::{self, Entry};
 
 /// One run as its log tells it.
@@ -73,13 +73,8 @@ impl RunNode {
     }
 
     /// Returns the numbers in the node's outputs of type `metrics`.
-    pub fn metrics(&self, store: &Store) -> BTreeMap<String, Value> {
-        let Some(record) = self.record(store) else { return BTreeMap::new() };
-        let Some(provenance) = Provenance::of(&record) else { return BTreeMap::new() };
-        let ports = provenance.manifest.outputs.iter().filter(|(_, record)| *record == "metrics").map(|(name, _)| name);
-        let blobs = ports.filter_map(|name| record.outputs.get(name)).map(|s| store.blob(&s.artifact.digest));
-        let read = |path: PathBuf| serde_json::from_slice::<BTreeMap<String, Value>>(&std::fs::read(path).ok()?).ok();
-        blobs.filter_map(read).flatten().collect()
+    pub fn metrics(&self, store: &Store) -> Metrics {
+        self.record(store).map(|record| metrics::of_record(store, &record)).unwrap_or_default()
     }
 }
 

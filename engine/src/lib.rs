@@ -23,6 +23,7 @@ pub mod job;
 pub mod key;
 pub mod language;
 pub mod lookup;
+pub mod metrics;
 pub mod node;
 pub mod plan;
 pub mod port;

@@ -1,13 +1,11 @@
 //! `run pipeline.yaml` on one page: open, walk, compare expectations, tell how it ended.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::NodeId;
+use crate::metrics;
 use crate::runlog::{Entry, RunLog, now_ms};
 use crate::session::Session;
 use crate::signal;
@@ -91,23 +89,8 @@ fn compare(session: &Session, tally: &Tally, log: &RunLog) -> bool {
 }
 
 fn metric(session: &Session, tally: &Tally, id: NodeId, name: &str) -> Option<f64> {
-    metrics_of(session, id, tally.outputs[id].as_ref()?).get(name).and_then(Value::as_f64)
-}
-
-/// Returns the numbers in a node's outputs of type `metrics`.
-pub fn metrics_of(
-    session: &Session,
-    id: NodeId,
-    outputs: &BTreeMap<String, watershed_cache::Stored>,
-) -> BTreeMap<String, Value> {
-    let ports = &session.graph.nodes[id].stage.ports.outputs;
-    let metrics = ports.iter().filter(|p| p.record == crate::RecordType::Metrics);
-    let blobs = metrics.filter_map(|p| outputs.get(p.name.as_ref())).map(|s| session.store.blob(&s.artifact.digest));
-    blobs.filter_map(|path| read_metrics(&path)).flatten().collect()
-}
-
-fn read_metrics(path: &Path) -> Option<BTreeMap<String, Value>> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    let record = session.store.peek(&tally.keys[id]?)?;
+    metrics::of_record(&session.store, &record).get(name).and_then(Value::as_f64)
 }
 
 fn holds(expectation: &Expectation, value: f64) -> bool {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use watershed_cache::Store;
 
 use super::{Common, Format, open, out};
 use crate::archive::{self, Run, RunNode};
+use crate::metrics::{self, Metrics, Table};
 use crate::reason;
 
 /// Options of `show`.
@@ -101,42 +102,20 @@ fn differing(run: &Run, node: &RunNode) -> String {
     names.into_iter().filter(differs).map(|n| format!("{n}={}", shown(n))).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns metrics named `system.metric` as a table with a column a system; `None` when there are none.
-fn metrics(node: &RunNode, numbers: &BTreeMap<String, Value>, wanted: &[String]) -> Option<String> {
-    let mut systems: Vec<&str> = Vec::new();
-    let mut rows: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for (name, value) in numbers {
-        let (system, metric) = split(name, &node.stage);
-        let interval = metric.ends_with("_low") || metric.ends_with("_high");
-        if if wanted.is_empty() { interval } else { !wanted.iter().any(|w| w == metric) } {
-            continue;
-        }
-        if !systems.contains(&system) {
-            systems.push(system);
-        }
-        rows.entry(metric).or_default().insert(system.to_string(), value.clone());
-    }
-    if rows.is_empty() {
-        return None;
-    }
+/// Returns the wanted metrics (all for none) with a column a system; `None` when there are none.
+fn metrics(node: &RunNode, numbers: &Metrics, wanted: &[String]) -> Option<String> {
+    let table = Table::of(numbers, &node.stage);
+    let chosen = |metric: &str| {
+        if wanted.is_empty() { !metrics::is_interval(metric) } else { wanted.iter().any(|w| w == metric) }
+    };
+    let rows: Vec<_> = table.rows.iter().filter(|(metric, _)| chosen(metric)).collect();
+    let with_numbers = |system: &&&str| rows.iter().any(|(_, row)| row.contains_key(**system));
+    let systems: Vec<&str> = table.systems.iter().filter(with_numbers).copied().collect();
     let head: Vec<String> = std::iter::once("metric").chain(systems.iter().copied()).map(String::from).collect();
-    let number =
-        |row: &Map<String, Value>, system: &str| row.get(system).and_then(Value::as_f64).map_or("-".into(), rounded);
-    let lines: Vec<Vec<String>> = rows
-        .iter()
-        .map(|(metric, row)| {
-            let cells = systems.iter().map(|s| number(row, s));
-            std::iter::once(metric.to_string()).chain(cells).collect()
-        })
-        .collect();
-    Some(out::table(&head, &lines))
-}
-
-/// Splits at the first dot: systems are named by users' labels, metrics never hold a dot.
-fn split<'a>(name: &'a str, stage: &'a str) -> (&'a str, &'a str) {
-    name.rsplit_once('.').unwrap_or((stage, name))
-}
-
-fn rounded(value: f64) -> String {
-    if value == value.trunc() && value.abs() < 1e9 { format!("{value:.0}") } else { format!("{value:.4}") }
+    let cell = |row: &BTreeMap<&str, f64>, system: &str| row.get(system).map_or("-".into(), |v| metrics::shown(*v));
+    let line = |(metric, row): &(&&str, &BTreeMap<&str, f64>)| {
+        std::iter::once(metric.to_string()).chain(systems.iter().map(|s| cell(row, s))).collect()
+    };
+    let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
+    (!lines.is_empty()).then(|| out::table(&head, &lines))
 }

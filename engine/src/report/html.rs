@@ -1,16 +1,16 @@
 //! The page: what ran and why, timings, loss curves, metrics, generations.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use watershed_cache::Store;
 
 use super::style::{CSS, outcome_colour};
 use super::{curves, dag, escaped, generations};
 use crate::archive::{Run, RunNode};
 use crate::event::Event;
+use crate::metrics::{Metrics, Table, is_interval, shown};
 use crate::record::Provenance;
 use crate::runlog;
 
@@ -100,30 +100,22 @@ fn metrics(store: &Store, run: &Run) -> String {
     out
 }
 
-fn metrics_table(numbers: &BTreeMap<String, Value>) -> String {
-    let mut systems: Vec<&str> = Vec::new();
-    let mut rows: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for (name, value) in numbers {
-        let (system, metric) = name.rsplit_once('.').unwrap_or(("", name));
-        if !systems.contains(&system) {
-            systems.push(system);
-        }
-        rows.entry(metric).or_default().insert(system.into(), value.clone());
-    }
-    let head: String = systems.iter().map(|s| format!("<th class=\"n\">{}</th>", escaped(s))).collect();
+fn metrics_table(numbers: &Metrics) -> String {
+    let metrics = Table::of(numbers, "");
+    let head: String = metrics.systems.iter().map(|s| format!("<th class=\"n\">{}</th>", escaped(s))).collect();
     let mut table = format!("<table><tr><th>metric</th>{head}</tr>");
-    for (metric, row) in rows.iter().filter(|(m, _)| !m.ends_with("_low") && !m.ends_with("_high")) {
-        let bound = |end: &str, system: &str| rows.get(format!("{metric}_{end}").as_str())?.get(system)?.as_f64();
+    for (metric, row) in metrics.rows.iter().filter(|(metric, _)| !is_interval(metric)) {
         let cell = |system: &&str| {
-            let value = row.get(*system).and_then(Value::as_f64).map_or("-".to_string(), |v| format!("{v:.4}"));
-            match (bound("low", system), bound("high", system)) {
-                (Some(low), Some(high)) => {
+            let value = row.get(system).map_or("-".to_string(), |v| shown(*v));
+            match metrics.interval(metric, system) {
+                Some((low, high)) => {
                     format!("<td class=\"n\">{value} <span class=\"dim\">[{low:.3}, {high:.3}]</span></td>")
                 }
-                _ => format!("<td class=\"n\">{value}</td>"),
+                None => format!("<td class=\"n\">{value}</td>"),
             }
         };
-        let _ = write!(table, "<tr><td>{}</td>{}</tr>", escaped(metric), systems.iter().map(cell).collect::<String>());
+        let cells: String = metrics.systems.iter().map(cell).collect();
+        let _ = write!(table, "<tr><td>{}</td>{cells}</tr>", escaped(metric));
     }
     table + "</table>"
 }

@@ -53,8 +53,8 @@ pub struct Tally {
     pub failed: Vec<(NodeId, StageError)>,
     /// Nodes not reached.
     pub skipped: usize,
-    /// Outputs of the nodes that are done.
-    pub outputs: Vec<Option<BTreeMap<String, Stored>>>,
+    /// Keys of the nodes that are done.
+    pub keys: Vec<Option<Digest>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -157,13 +157,12 @@ impl<'a> Walk<'a> {
             passed_gate: BTreeSet::new(),
             looked_ahead: BTreeSet::new(),
             tried: BTreeMap::new(),
-            tally: Tally::default(),
+            tally: Tally { keys: vec![None; count], ..Tally::default() },
             stopping: false,
         }
     }
 
-    fn tally(mut self) -> Tally {
-        self.tally.outputs = self.outputs;
+    fn tally(self) -> Tally {
         self.tally
     }
 
@@ -264,6 +263,7 @@ impl<'a> Walk<'a> {
         if let Some(key) = ending.key {
             let mut history = self.session.history.lock().expect("no thread panics while it holds this lock");
             history.remember(&self.session.study.name, node, key);
+            self.tally.keys[id] = Some(key);
         }
         self.outputs[id] = Some(outputs);
         self.state[id] = State::Done;
