@@ -27,6 +27,9 @@ test: setup fixtures ## formatting, lints, all tests, doc tests
 	@cargo test --release --workspace --all-targets
 	@cargo test --release --workspace --doc
 
+docs: build ## writes docs/kinds.md anew from the program
+	@$(BIN) kinds --format markdown > docs/kinds.md
+
 test-full: export WATERSHED_CAMPAIGN := full
 test-full: test ## the tests with their long campaigns whole
 
@@ -44,4 +47,4 @@ model: ## puts SmolLM2-135M-Instruct under models/
 fixtures: ## fetches the MovieLens rows that some tests compare with
 	@scripts/get-ml100k
 
-.PHONY: help demo build test test-full bench setup model fixtures
+.PHONY: help demo build test docs test-full bench setup model fixtures

@@ -81,6 +81,42 @@ impl RecordType {
         }
     }
 
+    /// Returns what the bytes are, for documentation. Fields marked `?` may be missing.
+    pub fn on_disk(self) -> &'static str {
+        match self {
+            RecordType::Bytes => "any file or folder",
+            RecordType::Interactions => {
+                "CSV with header `user_id,item_id,rating,time_ms,user_name,title,text,style` (from `user_name` on, cells may be \
+                 empty), sorted by user, time and item"
+            }
+            RecordType::Items => {
+                "JSON lines: `item_id, title, brand, categories [[..]], features [], description, price_cents, also_buy []`, \
+                 sorted by item"
+            }
+            RecordType::Prompts => {
+                "JSON lines: `id, group` (customer), `source, system?, instruction, input, history [item_id], candidates? \
+                 [item_id]`, or `messages [{role, content}]`"
+            }
+            RecordType::Examples => {
+                "`prompts` plus `output`, or `messages` with turns of the assistant, and `meta` (where the answer comes from)"
+            }
+            RecordType::Customers => "whatever holds `group`",
+            RecordType::Model => "a Hugging Face folder, or a GGUF file",
+            RecordType::Adapter => {
+                "a PEFT folder: `adapter_config.json`, `adapter_model.safetensors`, and `watershed.json` (template, system \
+                 prompt, digests of tokenizer and base)"
+            }
+            RecordType::Answers => "JSON lines: `id, group, sample, text, token_ids, finish_reason, tokens`",
+            RecordType::Ranking => "JSON lines: `group, items [item_id], scores []`",
+            RecordType::Predictions => "CSV with header `user_id,item_id,rating,prediction,impossible`",
+            RecordType::Recommender => "a fitted recommender: safetensors and JSON",
+            RecordType::Curves => {
+                "a folder: `metrics.jsonl` (a line an update) and `eval.jsonl` (a line an evaluation, the first before step 1)"
+            }
+            RecordType::Metrics => "one flat JSON object, `system.metric` to number",
+        }
+    }
+
     /// Returns the type called `name`.
     pub fn parse(name: &str) -> Option<RecordType> {
         RecordType::ALL.into_iter().find(|t| t.name() == name)

@@ -100,7 +100,7 @@ impl JsonSchema for Amount {
             "description": "A count of rows, or a percentage such as `5%`.",
             "anyOf": [
                 {"type": "integer", "minimum": 0},
-                {"type": "string", "pattern": "^(100(\\.0*)?|[0-9]{1,2}(\\.[0-9]+)?)%$"}
+                {"type": "string", "examples": ["5%"], "pattern": "^(100(\\.0*)?|[0-9]{1,2}(\\.[0-9]+)?)%$"}
             ]
         })
     }

@@ -7,6 +7,7 @@ mod bad_input;
 mod cli;
 mod command;
 mod crash;
+mod docs;
 mod golden;
 mod houses;
 mod language;

@@ -19,7 +19,7 @@ pub fn graph(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
                 session.graph.nodes.iter().map(|n| json!({"stage": n.title(), "kind": n.stage.kind.name})).collect();
             out::json(&json!({"nodes": nodes, "edges": edges(&session)}));
         }
-        Format::Human | Format::Mermaid => out::say(mermaid(&session)),
+        _ => out::say(mermaid(&session)),
     }
     0
 }

@@ -55,6 +55,8 @@ enum Format {
     Mermaid,
     /// A picture, for `graph`.
     Svg,
+    /// A reference page, for `kinds`.
+    Markdown,
 }
 
 /// Which pipeline, with which changes.
@@ -104,6 +106,24 @@ enum Command {
     Graph(Choice),
 }
 
+impl Command {
+    /// Returns the forms that the command can print.
+    fn formats(&self) -> &'static [Format] {
+        match self {
+            Command::Graph(_) => &[Format::Human, Format::Json, Format::Dot, Format::Mermaid, Format::Svg],
+            Command::Kinds(_) => &[Format::Human, Format::Json, Format::Markdown],
+            _ => &[Format::Human, Format::Json],
+        }
+    }
+}
+
+impl Format {
+    /// Returns its name on the command line.
+    fn name(&self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
+    }
+}
+
 /// A project that `init` writes.
 pub struct Template {
     /// Name in `--template`.
@@ -121,9 +141,13 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         Err(error) => return out::usage(&error),
     };
     let common = &cli.common;
-    let drawing = matches!(common.format, Format::Dot | Format::Mermaid | Format::Svg);
-    if drawing && !matches!(cli.command, Command::Graph(_)) {
-        out::complain("error: only `graph` prints drawings; use --format human or json");
+    if !cli.command.formats().contains(&common.format) {
+        let names: Vec<String> = cli.command.formats().iter().map(Format::name).collect();
+        out::complain(format!(
+            "error: this command prints no {}; it prints {}",
+            common.format.name(),
+            names.join(", ")
+        ));
         return 2;
     }
     match cli.command {

@@ -31,6 +31,8 @@ pub use json_schema::json_schema;
 pub use kinds::Kinds;
 pub use nearest::nearest;
 pub use place::project_root;
+pub(crate) use run_keys::common_schema;
+pub(crate) use shape::{join, range_words, words_or};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};

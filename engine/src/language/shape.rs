@@ -276,7 +276,8 @@ fn format_maximum(schema: &Value) -> Option<f64> {
     }
 }
 
-fn range_words(least: Option<f64>, most: Option<f64>) -> String {
+/// Returns `1 to 9`, `1 or more`, `9 or less`, or nothing for no bounds.
+pub fn range_words(least: Option<f64>, most: Option<f64>) -> String {
     match (least, most) {
         (Some(least), Some(most)) if least == most => format!("{least}"),
         (Some(least), Some(most)) => format!("{least} to {most}"),
