@@ -54,6 +54,34 @@ fn every_template_passes_its_check() {
 }
 
 #[test]
+fn every_template_runs_as_it_stands_and_then_does_nothing() {
+    if !Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file() {
+        eprintln!("skipped: no watershed-torch beside watershed");
+        return;
+    }
+    let runs: [(&str, &[&str]); 5] = [
+        ("quickstart", &[]),
+        ("finetune", &[]),
+        ("paper", &["--sweep", "table1", "--cases", "config-4"]),
+        ("sweep", &[]),
+        ("sweep", &["--sweep", "ranks"]),
+    ];
+    for (template, arguments) in runs {
+        let project = Project::new("");
+        project.says(&["init", "mine", "--template", template]);
+        let file = ["mine/watershed.yaml"];
+        let (first, second) = (project.run(&[&file, arguments].concat()), project.run(&[&file, arguments].concat()));
+        assert_eq!(
+            first.outcome("failed"),
+            Vec::<String>::new(),
+            "{template} {arguments:?}: {:?}",
+            first.error("tuned")
+        );
+        assert_eq!((first.code, second.code, second.outcome("ran").len()), (0, 0, 0), "{template} {arguments:?}");
+    }
+}
+
+#[test]
 fn init_overwrites_nothing() {
     let project = Project::new("mine");
     let output = project.watershed(&["init", "."]);
