@@ -19,7 +19,7 @@ fn the_reference_of_kinds_is_what_the_program_prints() {
 fn custom_stage() -> PathBuf {
     let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let build = ["build", "--quiet", "--offline", "--example", "custom-stage", "--manifest-path"];
+    let build = ["build", "--quiet", "--offline", "--workspace", "--example", "custom-stage", "--manifest-path"];
     assert!(Command::new(env!("CARGO")).args(build).arg(manifest).args(profile).status().unwrap().success());
     Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("examples").join("custom-stage")
 }
