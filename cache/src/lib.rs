@@ -10,6 +10,7 @@
 //! STORE/v1/run/ID/…         run logs
 //! STORE/tmp/PID-N/          sandboxes; a rename away from the CAS, garbage after a kill
 //! STORE/partial/KEY/        checkpoints of interrupted actions
+//! STORE/quarantine/NAME     damaged objects, kept as evidence
 //! STORE/locks/KEY           empty files for `flock`; they never hold state
 //! ```
 //!
@@ -17,11 +18,13 @@
 
 pub mod artifact;
 pub mod digest;
+pub mod inventory;
 pub mod lock;
 pub mod memo;
 pub mod record;
 pub mod stat;
 pub mod store;
+pub mod verify;
 
 pub use artifact::{Artifact, Tree};
 pub use digest::Digest;
@@ -76,9 +79,9 @@ pub enum CacheError {
         waited_s: u64,
     },
     /// The folder was written by a newer version.
-    #[error("store `{}` has layout {found}, this program reads layout {known}; use a newer watershed", path.display())]
+    #[error("`{}` has layout {found}, this program reads layout {known}; use a newer watershed", path.display())]
     Newer {
-        /// The store.
+        /// The store, or a record in it.
         path: PathBuf,
         /// Layout found.
         found: String,

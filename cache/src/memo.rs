@@ -21,8 +21,7 @@ impl Memo {
     /// Returns the reply kept for `request`, the canonical text of provider, body and sample number.
     pub fn get(&self, request: &str) -> Option<Vec<u8>> {
         let stored = std::fs::read(self.path(request)?).ok()?;
-        let (digest, reply) = stored.split_at_checked(32)?;
-        (blake3::hash(reply).as_bytes() == digest).then(|| reply.to_vec())
+        reply_in(&stored).map(<[u8]>::to_vec)
     }
 
     /// Keeps `reply` for `request`.
@@ -46,6 +45,12 @@ impl Memo {
         let hex = blake3::Hash::from(digest).to_hex();
         Some(self.folder.as_ref()?.join(&hex[..2]).join(&hex[2..]))
     }
+}
+
+/// Returns the reply in a file of a memo, if it agrees with the digest before it.
+pub(crate) fn reply_in(stored: &[u8]) -> Option<&[u8]> {
+    let (digest, reply) = stored.split_at_checked(32)?;
+    (blake3::hash(reply).as_bytes() == digest).then_some(reply)
 }
 
 #[cfg(test)]

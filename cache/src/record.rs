@@ -50,14 +50,26 @@ impl ActionResult {
 
     /// Reads a record; `None` when it is torn, altered, or of a newer layout.
     pub fn parse(bytes: &[u8]) -> Option<ActionResult> {
-        let split = bytes.len().checked_sub(66)?;
-        let (body, digest) = (bytes.get(..split)?, std::str::from_utf8(bytes.get(split + 1..split + 65)?).ok()?);
-        if Digest::parse(digest)? != Digest::of(body) {
-            return None;
-        }
-        let result: ActionResult = serde_json::from_slice(body).ok()?;
+        let result: ActionResult = serde_json::from_slice(whole(bytes)?).ok()?;
         (result.record_version <= RECORD_VERSION).then_some(result)
     }
+
+    /// Returns the layout of a whole record that only a newer version can read.
+    pub fn newer_version(bytes: &[u8]) -> Option<u32> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            record_version: u32,
+        }
+        let head: Versioned = serde_json::from_slice(whole(bytes)?).ok()?;
+        (head.record_version > RECORD_VERSION).then_some(head.record_version)
+    }
+}
+
+/// Returns the line of a record that agrees with the digest behind it.
+fn whole(bytes: &[u8]) -> Option<&[u8]> {
+    let split = bytes.len().checked_sub(66)?;
+    let (body, digest) = (bytes.get(..split)?, std::str::from_utf8(bytes.get(split + 1..split + 65)?).ok()?);
+    (Digest::parse(digest)? == Digest::of(body)).then_some(body)
 }
 
 #[cfg(test)]

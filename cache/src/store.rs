@@ -15,6 +15,9 @@ use crate::{CacheError, Memo};
 
 const LAYOUT: &str = "v1";
 
+/// [`crate::record::RECORD_VERSION`] as text.
+const KNOWN_RECORDS: &str = "1";
+
 /// A store in a folder.
 #[derive(Debug)]
 pub struct Store {
@@ -43,14 +46,24 @@ impl Store {
         &self.root
     }
 
+    /// Returns the folder of everything that all stores of this layout share.
+    pub fn versioned(&self) -> PathBuf {
+        self.root.join(LAYOUT)
+    }
+
     /// Returns the folder of run logs.
     pub fn runs(&self) -> PathBuf {
         self.root.join(LAYOUT).join("run")
     }
 
+    /// Returns the folder of all kinds' replies to paid requests.
+    pub fn memo_root(&self) -> PathBuf {
+        self.root.join(LAYOUT).join("rows")
+    }
+
     /// Returns the folder in which replies of paid requests are kept.
     pub fn memo_folder(&self, kind: &str) -> PathBuf {
-        self.root.join(LAYOUT).join("rows").join(kind)
+        self.memo_root().join(kind)
     }
 
     /// Opens the memo of a kind.
@@ -195,19 +208,37 @@ impl Store {
         self.tree(&artifact.digest)?.entries.iter().try_for_each(|e| self.verify_blob(&e.digest))
     }
 
-    fn verify_blob(&self, digest: &Digest) -> Result<(), CacheError> {
+    pub(crate) fn verify_blob(&self, digest: &Digest) -> Result<(), CacheError> {
         let path = self.place("cas", digest);
         if !path.exists() {
             return Err(CacheError::Missing(*digest));
         }
-        let found = Digest::of_file(&path)?.0;
-        if found == *digest {
-            return Ok(());
-        }
+        let found = match Digest::of_file(&path) {
+            Ok((found, _)) if found == *digest => return Ok(()),
+            Ok((found, _)) => CacheError::Damaged { path: path.clone(), expected: *digest, found },
+            // A disk that cannot read a blob back has lost it as surely as one that alters it.
+            Err(error) if is_unreadable(&error) => error,
+            Err(error) => return Err(error),
+        };
+        self.set_aside(&path, &digest.hex());
+        Err(found)
+    }
+
+    /// Moves a damaged file out of the way, so that it reads as absent and is made anew.
+    pub(crate) fn set_aside(&self, path: &Path, name: &str) {
         let evidence = self.root.join("quarantine");
         let _ = fs::create_dir_all(&evidence);
-        let _ = fs::rename(&path, evidence.join(digest.hex()));
-        Err(CacheError::Damaged { path, expected: *digest, found })
+        let _ = fs::rename(path, evidence.join(name));
+    }
+
+    /// Refuses to go on where a newer version has kept a result that this one cannot read.
+    ///
+    /// # Errors
+    /// [`CacheError::Newer`].
+    pub fn refuse_newer(&self, key: &Digest) -> Result<(), CacheError> {
+        let path = self.place("ac", key);
+        let found = fs::read(&path).ok().and_then(|bytes| ActionResult::newer_version(&bytes));
+        found.map_or(Ok(()), |found| Err(CacheError::Newer { path, found: found.to_string(), known: KNOWN_RECORDS }))
     }
 
     /// Reads the listing of a folder artifact.
@@ -221,7 +252,7 @@ impl Store {
         match Tree::parse(&bytes) {
             Some(tree) if found == *digest => Ok(tree),
             _ => {
-                let _ = fs::remove_file(&path);
+                self.set_aside(&path, &digest.hex());
                 Err(CacheError::Damaged { path, expected: *digest, found })
             }
         }
@@ -299,7 +330,8 @@ impl Store {
             return Ok(());
         }
         fs::create_dir_all(&self.root).map_err(CacheError::io("make", &self.root))?;
-        fs::write(&marker, format!("{LAYOUT}\n")).map_err(CacheError::io("write", &marker))
+        // By rename: a reader must never find a marker without its text.
+        self.replace(&marker, format!("{LAYOUT}\n").as_bytes(), false)
     }
 }
 
@@ -350,6 +382,10 @@ fn refuse_links(folder: &Path) -> Result<(), CacheError> {
         }
     }
     Ok(())
+}
+
+fn is_unreadable(error: &CacheError) -> bool {
+    matches!(error, CacheError::Io { source, .. } if source.raw_os_error() == Some(libc::EIO))
 }
 
 fn make_parent(path: &Path) -> Result<(), CacheError> {

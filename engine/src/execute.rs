@@ -82,6 +82,7 @@ impl Action<'_> {
         if let Some(result) = store.look_up(&self.looked.key).filter(|_| !self.forced) {
             return Ok(Finished { result, executed: false, wall_ms: 0 });
         }
+        store.refuse_newer(&self.looked.key).map_err(|e| Ended::Failed(store_error(e)))?;
         let sandbox = store.sandbox().map_err(|e| Ended::Failed(store_error(e)))?;
         let inputs = self.lay_out_inputs(sandbox.path())?;
         self.execute(&sandbox, inputs).map_err(Ended::Failed)

@@ -137,6 +137,20 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Flips one bit of a file, which may be read-only.
+pub fn flip(path: &Path, bit: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let place = bit / 8 % bytes.len();
+    bytes[place] ^= 1 << (bit % 8);
+    replace(path, &bytes);
+}
+
+/// Writes other bytes into a file of the store, which is read-only.
+pub fn replace(path: &Path, bytes: &[u8]) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
 /// Rows enough to split, one JSON object a line.
 pub fn rows(count: usize) -> String {
     (0..count).map(|i| format!("{{\"prompt\": \"What is {i}?\", \"completion\": \"It is {i}.\"}}\n")).collect()

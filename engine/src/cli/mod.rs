@@ -1,5 +1,6 @@
 //! The command line: one file a command. Only this house, `progress` and `report` print.
 
+mod cache;
 mod check;
 mod get;
 mod graph;
@@ -98,6 +99,8 @@ enum Command {
     Get(get::Options),
     /// Writes a run as one HTML page.
     Report(report::Options),
+    /// Looks into the store, checks it, and frees its room.
+    Cache(cache::Options),
     /// Lists kinds of stages, or the parameters and ports of one.
     Kinds(kinds::Options),
     /// Prints the JSON Schema of pipelines.
@@ -161,6 +164,7 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         Command::Log(options) => log::log(&options, common),
         Command::Get(options) => get::get(&options, common, kinds),
         Command::Report(options) => report::report(&options, common),
+        Command::Cache(options) => cache::cache(&options, common, kinds),
         Command::Kinds(options) => kinds::kinds(&options, common, kinds),
         Command::Schema => schema::schema(kinds),
         Command::Graph(choice) => graph::graph(&choice, common, kinds),

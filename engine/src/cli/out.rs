@@ -46,6 +46,21 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// Returns a number of bytes as people say it.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64 / 1024.0;
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
 /// Lays rows out in columns two spaces apart; numbers to the right, if every cell below the head is one.
 pub fn table(head: &[String], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
@@ -76,6 +91,14 @@ mod tests {
         let cells = |c: &[&str]| c.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let text = table(&cells(&["case", "lr"]), &[cells(&["a", "1.5"]), cells(&["bbbbb", "10"])]);
         assert_eq!(text, "case    lr\na      1.5\nbbbbb   10");
+    }
+
+    #[test]
+    fn sizes_read_as_people_say_them() {
+        assert_eq!(
+            [bytes(12), bytes(1536), bytes((1 << 20) - 1), bytes(3 << 30)],
+            ["12 B", "1.5 KiB", "1.0 MiB", "3.0 GiB"]
+        );
     }
 
     #[test]

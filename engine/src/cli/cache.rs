@@ -1,0 +1,42 @@
+//! `cache`: what the store holds, whether it is whole, and how to free its room. One file a verb.
+
+mod ls;
+mod stats;
+mod verify;
+
+use clap::{Args, Subcommand};
+use watershed_cache::{CacheError, Store};
+
+use super::{Common, open, out};
+use crate::stage::Kind;
+
+/// Options of `cache`.
+#[derive(Args)]
+pub struct Options {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Lists results, newest first.
+    Ls,
+    /// Tells how much lies where.
+    Stats,
+    /// Reads records and listings, with `--read-data` the bytes too; damage is set aside and made anew by the next run.
+    Verify(verify::Options),
+}
+
+pub fn cache(options: &Options, common: &Common, _kinds: fn() -> Vec<Kind>) -> i32 {
+    let ended = Store::open(&open::cache_here(common)).and_then(|store| match &options.verb {
+        Verb::Ls => ls::ls(&store, common),
+        Verb::Stats => stats::stats(&store, common),
+        Verb::Verify(options) => verify::verify(&store, options, common),
+    });
+    ended.unwrap_or_else(|error| refuse(&error))
+}
+
+fn refuse(error: &CacheError) -> i32 {
+    out::complain(format!("error: {error}"));
+    if error.is_environment() { 6 } else { 4 }
+}
