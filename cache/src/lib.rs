@@ -11,6 +11,7 @@
 //! STORE/tmp/PID-N/          sandboxes; a rename away from the CAS, garbage after a kill
 //! STORE/partial/KEY/        checkpoints of interrupted actions
 //! STORE/quarantine/NAME     damaged objects, kept as evidence
+//! STORE/trash/NAME          what gc took while runs share the store; a look-up takes it back
 //! STORE/locks/KEY           empty files for `flock`; they never hold state
 //! ```
 //!
@@ -18,7 +19,9 @@
 
 pub mod artifact;
 pub mod digest;
+pub mod gc;
 pub mod inventory;
+pub mod live;
 pub mod lock;
 pub mod memo;
 pub mod record;

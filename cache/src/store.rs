@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::artifact::{Artifact, Entry, Tree};
 use crate::digest::Digest;
+use crate::inventory::Room;
 use crate::lock::{self, Lock};
 use crate::record::ActionResult;
 use crate::{CacheError, Memo};
@@ -174,7 +175,7 @@ impl Store {
 
     /// Returns the record of an action if it can be relied on: it is whole and every data output is present.
     pub fn look_up(&self, key: &Digest) -> Option<ActionResult> {
-        let result = ActionResult::parse(&fs::read(self.place("ac", key)).ok()?)?;
+        let result = ActionResult::parse(&self.read(Room::Records, key).ok()?)?;
         let other_boot = result.unsynced_boot.is_some() && result.unsynced_boot != self.boot;
         let reliable = |stored: &crate::Stored| {
             let there = self.is_present(&stored.artifact);
@@ -190,7 +191,14 @@ impl Store {
 
     /// Says whether all blobs are there with the right size. Reads no blob.
     pub fn is_present(&self, artifact: &Artifact) -> bool {
-        let sized = |digest: &Digest, size: u64| fs::metadata(self.place("cas", digest)).is_ok_and(|m| m.len() == size);
+        let sized = |digest: &Digest, size: u64| {
+            let place = self.place("cas", digest);
+            let there = fs::metadata(&place).or_else(|e| match self.take_back(Room::Blobs, digest, &place) {
+                true => fs::metadata(&place),
+                false => Err(e),
+            });
+            there.is_ok_and(|m| m.len() == size)
+        };
         if !artifact.folder {
             return sized(&artifact.digest, artifact.size);
         }
@@ -210,7 +218,7 @@ impl Store {
 
     pub(crate) fn verify_blob(&self, digest: &Digest) -> Result<(), CacheError> {
         let path = self.place("cas", digest);
-        if !path.exists() {
+        if !path.exists() && !self.take_back(Room::Blobs, digest, &path) {
             return Err(CacheError::Missing(*digest));
         }
         let found = match Digest::of_file(&path) {
@@ -247,7 +255,7 @@ impl Store {
     /// When it is missing or damaged.
     pub fn tree(&self, digest: &Digest) -> Result<Tree, CacheError> {
         let path = self.place("tree", digest);
-        let bytes = fs::read(&path).map_err(|_| CacheError::Missing(*digest))?;
+        let bytes = self.read(Room::Trees, digest).map_err(|_| CacheError::Missing(*digest))?;
         let found = Digest::of(&bytes);
         match Tree::parse(&bytes) {
             Some(tree) if found == *digest => Ok(tree),
@@ -297,6 +305,12 @@ impl Store {
             copy(&self.blob(&entry.digest), &path, &entry)?;
         }
         Ok(())
+    }
+
+    /// Reads an object, out of the trash if gc took it.
+    fn read(&self, room: Room, digest: &Digest) -> std::io::Result<Vec<u8>> {
+        let path = self.place(room.folder(), digest);
+        fs::read(&path).or_else(|e| if self.take_back(room, digest, &path) { fs::read(&path) } else { Err(e) })
     }
 
     fn place(&self, room: &str, digest: &Digest) -> PathBuf {

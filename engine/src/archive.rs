@@ -82,10 +82,13 @@ impl Run {
     /// Reads the run in a folder.
     ///
     /// # Errors
-    /// When its log cannot be read or does not begin with a run's first line.
+    /// When its log cannot be read or holds no whole line.
     pub fn read(folder: &Path) -> std::io::Result<Run> {
         let entries = runlog::read(folder)?;
-        let mut run = begin(&entries).ok_or_else(|| std::io::Error::other("the run log has no first line"))?;
+        if entries.is_empty() {
+            return Err(std::io::Error::other("the run log has no whole line"));
+        }
+        let mut run = begin(&entries).unwrap_or_else(|| nameless(folder));
         entries.iter().for_each(|entry| run.take(entry));
         Ok(run)
     }
@@ -151,6 +154,21 @@ fn begin(entries: &[Entry]) -> Option<Run> {
         nodes: Vec::new(),
         expectations: Vec::new(),
     })
+}
+
+/// A run whose first line is damaged: the folder still has its id, and later lines its results.
+fn nameless(folder: &Path) -> Run {
+    Run {
+        id: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        pipeline: "?".into(),
+        file: "?".into(),
+        sweep: None,
+        started_ms: 0,
+        outcome: "unfinished".into(),
+        wall_ms: 0,
+        nodes: Vec::new(),
+        expectations: Vec::new(),
+    }
 }
 
 /// Finds a run folder by `last`, `last~N`, id or prefix.

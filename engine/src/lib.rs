@@ -34,6 +34,7 @@ pub mod progress;
 pub mod reason;
 pub mod record;
 pub mod report;
+pub mod roots;
 pub mod run;
 pub mod runlog;
 pub mod session;

@@ -7,7 +7,7 @@ use crate::fault::StageError;
 use crate::graph::NodeId;
 use crate::metrics;
 use crate::runlog::{Entry, RunLog, now_ms};
-use crate::session::Session;
+use crate::session::{Session, store_error};
 use crate::signal;
 use crate::study::Expectation;
 use crate::walk::{self, Options, Tally};
@@ -35,6 +35,8 @@ pub fn run(
 ) -> Result<Outcome, StageError> {
     let runs = session.store.runs();
     let log = RunLog::create(&runs, listener).map_err(|e| StageError::io("write", &runs, &e))?;
+    // Shared with other runs for as long as this one lasts, so that gc beside it deletes nothing.
+    let _share = session.store.share().map_err(store_error)?;
     session.store.sweep_sandboxes();
     announce(session, &log);
     let cancel = options.cancel.clone();

@@ -61,13 +61,13 @@ impl RunLog {
     }
 }
 
-/// Reads a log up to its last whole line; lines of newer engines are skipped.
+/// Reads a log; torn and damaged lines and those of newer engines are skipped.
 ///
 /// # Errors
 /// When the file cannot be read.
 pub fn read(folder: &Path) -> std::io::Result<Vec<Entry>> {
-    let text = fs::read_to_string(folder.join("events.jsonl"))?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let bytes = fs::read(folder.join("events.jsonl"))?;
+    Ok(bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }
 
 /// Returns the run folders, newest first.

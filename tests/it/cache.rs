@@ -1,4 +1,4 @@
-//! `cache`: what the store holds, scrubbing it, and freeing its room.
+//! `cache`: what the store holds, and scrubbing it.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::project::{Project, files, flip, of_four_stages};
 
-fn document(project: &Project, arguments: &[&str], code: i32) -> Value {
+pub fn document(project: &Project, arguments: &[&str], code: i32) -> Value {
     let output = project.watershed(&[&["cache"], arguments, &["--format", "json"]].concat());
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(code), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -60,7 +60,7 @@ fn a_flipped_bit_is_found_by_verify_and_repaired_by_running_again() {
 }
 
 /// Returns the blobs of the store that are data outputs with bytes; a report that is lost is not made again.
-fn data_blobs(project: &Project) -> Vec<PathBuf> {
+pub fn data_blobs(project: &Project) -> Vec<PathBuf> {
     let results = document(project, &["ls"], 0);
     let outputs = results["results"].as_array().unwrap().iter().flat_map(|r| r["outputs"].as_array().unwrap());
     let data = outputs.filter(|output| output["report"] == false && output["bytes"] != 0);

@@ -9,6 +9,7 @@ mod cli;
 mod command;
 mod crash;
 mod docs;
+mod gc;
 mod golden;
 mod houses;
 mod language;

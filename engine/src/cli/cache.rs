@@ -1,6 +1,8 @@
 //! `cache`: what the store holds, whether it is whole, and how to free its room. One file a verb.
 
+mod gc;
 mod ls;
+mod pin;
 mod stats;
 mod verify;
 
@@ -21,15 +23,24 @@ pub struct Options {
 enum Verb {
     /// Lists results, newest first.
     Ls,
+    /// Frees what no kept run refers to; tells what would go unless `--apply` is given.
+    Gc(gc::Options),
+    /// Keeps the results of a run whatever comes after it.
+    Pin(pin::Options),
+    /// Takes a run's pin away.
+    Unpin(pin::Options),
     /// Tells how much lies where.
     Stats,
     /// Reads records and listings, with `--read-data` the bytes too; damage is set aside and made anew by the next run.
     Verify(verify::Options),
 }
 
-pub fn cache(options: &Options, common: &Common, _kinds: fn() -> Vec<Kind>) -> i32 {
+pub fn cache(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
     let ended = Store::open(&open::cache_here(common)).and_then(|store| match &options.verb {
         Verb::Ls => ls::ls(&store, common),
+        Verb::Gc(options) => gc::gc(&store, options, common, &kinds()),
+        Verb::Pin(options) => pin::pin(&store, options, true, common),
+        Verb::Unpin(options) => pin::pin(&store, options, false, common),
         Verb::Stats => stats::stats(&store, common),
         Verb::Verify(options) => verify::verify(&store, options, common),
     });
