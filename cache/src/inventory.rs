@@ -85,22 +85,24 @@ impl Store {
     }
 }
 
-/// Counts all files below a folder; nothing there is nothing.
+/// Counts all files below a folder; nothing there, or nothing that can be listed, is nothing.
 pub fn amount(folder: &Path) -> Amount {
-    files(folder)
-        .iter()
-        .filter_map(|path| fs::symlink_metadata(path).ok())
-        .fold(Amount::default(), |sum, m| Amount { files: sum.files + 1, bytes: sum.bytes + m.len() })
+    let files = files(folder).unwrap_or_default();
+    let metas = files.iter().filter_map(|path| fs::symlink_metadata(path).ok());
+    metas.fold(Amount::default(), |sum, meta| Amount { files: sum.files + 1, bytes: sum.bytes + meta.len() })
 }
 
 /// Returns all files below a folder, sorted; links are not followed.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+///
+/// # Errors
+/// When a folder cannot be listed.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
     let mut found = Vec::new();
-    for path in list(folder).unwrap_or_default() {
-        let is_folder = fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
-        if is_folder { found.extend(files(&path)) } else { found.push(path) }
+    for path in list(folder)? {
+        let is_folder = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
+        if is_folder { found.extend(files(&path)?) } else { found.push(path) }
     }
-    found
+    Ok(found)
 }
 
 /// Returns when a file was last written, renamed or linked, in nanoseconds since 1970.
@@ -110,7 +112,7 @@ pub fn touched_ns(meta: &fs::Metadata) -> i128 {
 }
 
 /// Lists a folder, sorted; a folder that is not there holds nothing.
-fn list(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
+pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
     let items = match fs::read_dir(folder) {
         Ok(items) => items,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

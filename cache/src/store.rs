@@ -255,7 +255,10 @@ impl Store {
     /// When it is missing or damaged.
     pub fn tree(&self, digest: &Digest) -> Result<Tree, CacheError> {
         let path = self.place("tree", digest);
-        let bytes = self.read(Room::Trees, digest).map_err(|_| CacheError::Missing(*digest))?;
+        let bytes = self.read(Room::Trees, digest).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => CacheError::Missing(*digest),
+            _ => CacheError::io("read", &path)(e),
+        })?;
         let found = Digest::of(&bytes);
         match Tree::parse(&bytes) {
             Some(tree) if found == *digest => Ok(tree),

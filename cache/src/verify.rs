@@ -62,7 +62,7 @@ impl Store {
         self.scrub_blobs(scope, &mut found)?;
         self.scrub_trees(&mut found)?;
         self.scrub_records(&mut found)?;
-        self.scrub_memos(&mut found);
+        self.scrub_memos(&mut found)?;
         found.damage.sort_by(|a, b| (a.room, &a.name).cmp(&(b.room, &b.name)));
         Ok(found)
     }
@@ -106,8 +106,8 @@ impl Store {
         Ok(())
     }
 
-    fn scrub_memos(&self, found: &mut Verified) {
-        for path in crate::inventory::files(&self.memo_root()) {
+    fn scrub_memos(&self, found: &mut Verified) -> Result<(), CacheError> {
+        for path in crate::inventory::files(&self.memo_root())? {
             found.memos += 1;
             if fs::read(&path).is_ok_and(|bytes| memo::reply_in(&bytes).is_none()) {
                 let name = path.strip_prefix(self.memo_root()).unwrap_or(&path).display().to_string();
@@ -115,6 +115,7 @@ impl Store {
                 found.damage.push(Damage { room: "rows", name, what: "torn or altered".into() });
             }
         }
+        Ok(())
     }
 
     fn is_complete(&self, result: &ActionResult) -> bool {

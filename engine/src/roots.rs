@@ -5,10 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use watershed_cache::{Digest, Store};
+use watershed_cache::{CacheError, Digest, Store};
 
 use crate::archive::Run;
-use crate::runlog;
 
 /// A run without an end whose log is younger may still go on, or be taken up again.
 const MAY_LIVE: Duration = Duration::from_secs(14 * 86_400);
@@ -25,10 +24,18 @@ pub struct Roots {
 }
 
 /// Reads the roots of a store: its newest `keep` runs, those pinned, and those that may be under way.
-pub fn of(store: &Store, keep: usize) -> Roots {
+///
+/// # Errors
+/// When a log cannot be read: what it refers to is unknown then, so nothing may be freed.
+pub fn of(store: &Store, keep: usize) -> Result<Roots, CacheError> {
     let mut roots = Roots::default();
-    for (age, folder) in runlog::list(&store.runs()).iter().enumerate() {
-        let Ok(run) = Run::read(folder) else { continue };
+    for (age, folder) in folders(&store.runs())?.iter().enumerate() {
+        let run = match Run::read(folder) {
+            Ok(run) => run,
+            Err(source) if is_refused(&source) => return Err(unreadable(folder, source)),
+            // A kill before the first line, or a damaged log without one whole line: it names no result.
+            Err(_) => continue,
+        };
         let pinned = is_pinned(folder);
         if age < keep || pinned || (run.outcome == "unfinished" && may_live(folder)) {
             roots.keys.extend(run.nodes.iter().filter_map(|node| node.key));
@@ -36,7 +43,28 @@ pub fn of(store: &Store, keep: usize) -> Roots {
             roots.pinned += usize::from(pinned);
         }
     }
-    roots
+    Ok(roots)
+}
+
+/// Returns the run folders, newest first. Unlike [`runlog::list`] it tells a folder that cannot be listed from an empty one.
+fn folders(runs: &Path) -> Result<Vec<PathBuf>, CacheError> {
+    let items = match fs::read_dir(runs).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(items) => items,
+        Err(source) if is_refused(&source) => return Err(unreadable(runs, source)),
+        Err(_) => Vec::new(),
+    };
+    let mut folders: Vec<PathBuf> = items.into_iter().map(|item| item.path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders.reverse();
+    Ok(folders)
+}
+
+fn is_refused(error: &std::io::Error) -> bool {
+    error.raw_os_error().is_some() && error.kind() != std::io::ErrorKind::NotFound
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> CacheError {
+    CacheError::Io { verb: "read", path: path.to_path_buf(), source }
 }
 
 /// Says whether a run is pinned.

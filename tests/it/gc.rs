@@ -158,3 +158,15 @@ fn a_damaged_run_log_still_protects_its_results() {
     assert_eq!(gc(&project, &["--keep", "1", "--apply"])["results"], 0);
     assert_eq!(hits(&project, &[]), 4);
 }
+
+#[test]
+fn a_run_log_that_cannot_be_read_stops_gc_before_anything_goes() {
+    let project = of_two_runs();
+    let log = files(&project.store().join("v1/run")).remove(0);
+    std::fs::remove_file(&log).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    let output = project.watershed(&["cache", "gc", "--keep", "9", "--apply"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read `"));
+    assert_eq!((hits(&project, &[]), hits(&project, &["--set", "large.val=9"])), (4, 4));
+}

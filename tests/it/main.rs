@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cache;
+mod campaign;
 mod cli;
 mod command;
 mod crash;

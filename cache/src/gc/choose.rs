@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::DAY_NS;
-use crate::inventory::{Object, Room, amount, files, touched_ns};
+use crate::inventory::{Object, Room, amount, files, list, touched_ns};
 use crate::{ActionResult, CacheError, Digest, Store};
 
 /// Checkpoints and evidence are kept this long after they were last written.
@@ -80,20 +80,20 @@ impl Store {
     fn choose_aside(&self, policy: &Policy, choice: &mut Choice) -> Result<(), CacheError> {
         let old = |path: &PathBuf| is_older(path, policy.now_ns - PATIENCE_NS);
         let unwritten = |path: &PathBuf| is_unwritten_since(path, policy.now_ns - PATIENCE_NS);
-        for item in fs::read_dir(self.root().join("partial")).into_iter().flatten().flatten() {
-            let inside = files(&item.path());
-            let key = item.file_name().to_str().and_then(Digest::parse);
+        for folder in list(&self.root().join("partial"))? {
+            let key = folder.file_name().and_then(|name| name.to_str()).and_then(Digest::parse);
+            let inside = files(&folder)?;
             if let Some(key) = key.filter(|_| inside.iter().all(unwritten)) {
-                choice.bytes += amount(&item.path()).bytes;
+                choice.bytes += amount(&folder).bytes;
                 choice.partials.push(key);
             }
         }
-        choice.debris = files(&self.root().join("quarantine")).into_iter().filter(old).collect();
-        let left = files(&self.versioned()).into_iter().filter(|path| is_half_written(path));
+        choice.debris = files(&self.root().join("quarantine"))?.into_iter().filter(old).collect();
+        let left = files(&self.versioned())?.into_iter().filter(|path| is_half_written(path));
         choice.debris.extend(left.filter(|path| policy.is_alone || is_older(path, policy.now_ns - DAY_NS)));
         if policy.include_paid {
             let settled = |path: &PathBuf| policy.is_alone || is_older(path, policy.now_ns - GRACE_NS);
-            choice.memos = files(&self.memo_root()).into_iter().filter(settled).collect();
+            choice.memos = files(&self.memo_root())?.into_iter().filter(settled).collect();
         }
         let loose = choice.debris.iter().chain(&choice.memos);
         choice.bytes += loose.filter_map(|path| fs::metadata(path).ok()).map(|m| m.len()).sum::<u64>();
@@ -107,8 +107,9 @@ impl Store {
         let mut unrooted = Vec::new();
         for object in self.objects(Room::Records)? {
             self.refuse_newer(&object.digest)?;
-            let result = fs::read(&object.path).ok().and_then(|bytes| ActionResult::parse(&bytes));
-            let refers = result.as_ref().map(|result| self.references(result)).unwrap_or_default();
+            let bytes = fs::read(&object.path).map_err(CacheError::io("read", &object.path))?;
+            let result = ActionResult::parse(&bytes);
+            let refers = result.as_ref().map_or_else(|| Ok(BTreeSet::new()), |result| self.references(result))?;
             references.add(&refers);
             if policy.roots.contains(&object.digest) || !settled(&object) {
                 choice.kept += 1;
@@ -149,7 +150,7 @@ impl Store {
     }
 
     /// Returns what a record refers to. A lost listing refers to nothing: its record is a miss.
-    fn references(&self, result: &ActionResult) -> BTreeSet<Name> {
+    fn references(&self, result: &ActionResult) -> Result<BTreeSet<Name>, CacheError> {
         let mut names = BTreeSet::new();
         for artifact in result.outputs.values().map(|stored| &stored.artifact) {
             if !artifact.folder {
@@ -157,10 +158,13 @@ impl Store {
                 continue;
             }
             names.insert((Room::Trees, artifact.digest));
-            let entries = self.tree(&artifact.digest).map(|tree| tree.entries).unwrap_or_default();
-            names.extend(entries.iter().map(|entry| (Room::Blobs, entry.digest)));
+            match self.tree(&artifact.digest) {
+                Ok(tree) => names.extend(tree.entries.iter().map(|entry| (Room::Blobs, entry.digest))),
+                Err(CacheError::Missing(_) | CacheError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
-        names
+        Ok(names)
     }
 }
 

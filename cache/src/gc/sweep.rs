@@ -67,7 +67,7 @@ impl Store {
     fn empty_trash(&self, is_alone: bool, now_ns: i128) -> Result<Swept, CacheError> {
         let folder = self.root().join("trash");
         let mut swept = Swept::default();
-        for path in files(&folder) {
+        for path in files(&folder)? {
             let Ok(meta) = fs::symlink_metadata(&path) else { continue };
             if is_alone || touched_ns(&meta) < now_ns - WEEK_NS {
                 fs::remove_file(&path).map_err(CacheError::io("delete", &path))?;

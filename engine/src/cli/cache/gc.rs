@@ -31,7 +31,7 @@ pub struct Options {
 pub fn gc(store: &Store, options: &Options, common: &Common, kinds: &[Kind]) -> Result<i32, CacheError> {
     // Held to the end: a run that starts meanwhile waits for the sweep.
     let alone = store.alone()?;
-    let roots = roots::of(store, options.keep);
+    let roots = roots::of(store, options.keep)?;
     let now_ns = i128::from(now_ms()) * 1_000_000;
     let policy = Policy {
         roots: &roots.keys,
