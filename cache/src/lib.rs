@@ -18,7 +18,9 @@
 //! The truth is in files that any tool can copy; no database, no daemon, no lock that outlives its process.
 
 pub mod artifact;
+pub mod copy;
 pub mod digest;
+pub mod folder;
 pub mod gc;
 pub mod inventory;
 pub mod live;

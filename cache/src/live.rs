@@ -3,10 +3,10 @@
 //! The lock decides only how thorough gc may be, never whether a result is right: whatever gc moved to the trash is moved
 //! back when a run asks for it, and what is gone for good is a miss.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 
-use crate::{CacheError, Store};
+use crate::{CacheError, Store, folder, lock};
 
 /// A run's share in the store; dropping it, or dying, gives it back.
 #[derive(Debug)]
@@ -40,9 +40,8 @@ impl Store {
 
     fn live_file(&self) -> Result<(File, PathBuf), CacheError> {
         let folder = self.root().join("locks");
-        fs::create_dir_all(&folder).map_err(CacheError::io("make", &folder))?;
+        folder::make(&folder).map_err(CacheError::io("make", &folder))?;
         let path = folder.join("live");
-        let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-        Ok((open.map_err(CacheError::io("lock", &path))?, path))
+        Ok((lock::open(&path)?, path))
     }
 }

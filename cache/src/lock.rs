@@ -12,13 +12,22 @@ pub struct Lock {
     _file: File,
 }
 
+/// Opens the file behind a lock, making it if need be. Another user's is opened for reading, which is enough for `flock`.
+pub(crate) fn open(path: &Path) -> Result<File, CacheError> {
+    let own = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+    let any = own.or_else(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => File::open(path).map_err(|_| error),
+        _ => Err(error),
+    });
+    any.map_err(CacheError::io("lock", path))
+}
+
 /// Takes the lock at `path`, waiting up to `patience`; `waiting` is called once when another process holds it.
 ///
 /// # Errors
 /// [`CacheError::Busy`] when patience ends.
 pub fn acquire(path: &Path, patience: Duration, waiting: &mut dyn FnMut() -> bool) -> Result<Option<Lock>, CacheError> {
-    let open = || OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
-    let file = open().map_err(CacheError::io("lock", path))?;
+    let file = open(path)?;
     let start = Instant::now();
     loop {
         match file.try_lock() {

@@ -3,7 +3,9 @@
 //! One small file a reply, written by rename, so that a kill loses at most the reply in flight and any number of processes
 //! may share the folder. gc never removes them on its own.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A folder of replies; without a folder it remembers nothing.
@@ -31,10 +33,12 @@ impl Memo {
     pub fn put(&self, request: &str, reply: &[u8]) -> io::Result<()> {
         let Some(path) = self.path(request) else { return Ok(()) };
         let parent = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent)?;
+        crate::folder::make(parent)?;
         let mut file = tempfile::NamedTempFile::new_in(parent)?;
         io::Write::write_all(&mut file, blake3::hash(reply).as_bytes())?;
         io::Write::write_all(&mut file, reply)?;
+        // A reply that one user paid for is every user's of a shared store.
+        file.as_file().set_permissions(Permissions::from_mode(0o444))?;
         file.as_file().sync_data()?;
         file.persist(path).map_err(|e| e.error)?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::inventory::Room;
 use crate::lock::{self, Lock};
 use crate::record::ActionResult;
-use crate::{CacheError, Memo};
+use crate::{CacheError, Memo, folder};
 
 const LAYOUT: &str = "v1";
 
@@ -87,7 +87,9 @@ impl Store {
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = self.root.join("tmp").join(name);
         let _ = remove_tree(&path);
-        fs::create_dir_all(&path).map_err(CacheError::io("make", &path))?;
+        let tmp = self.root.join("tmp");
+        folder::make(&tmp).map_err(CacheError::io("make", &tmp))?;
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(CacheError::io("make", &path))?;
         Ok(Sandbox { path })
     }
 
@@ -117,7 +119,7 @@ impl Store {
         waiting: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Lock>, CacheError> {
         let folder = self.root.join("locks");
-        fs::create_dir_all(&folder).map_err(CacheError::io("make", &folder))?;
+        folder::make(&folder).map_err(CacheError::io("make", &folder))?;
         lock::acquire(&folder.join(key.hex()), patience, waiting)
     }
 
@@ -157,7 +159,7 @@ impl Store {
                 File::open(path)?.sync_data()?;
             }
             fs::set_permissions(path, Permissions::from_mode(0o444))?;
-            fs::create_dir_all(place.parent().unwrap_or(&self.root))?;
+            folder::make(place.parent().unwrap_or(&self.root))?;
             fs::rename(path, &place)
         };
         publish().map_err(fail)?;
@@ -235,7 +237,7 @@ impl Store {
     /// Moves a damaged file out of the way, so that it reads as absent and is made anew.
     pub(crate) fn set_aside(&self, path: &Path, name: &str) {
         let evidence = self.root.join("quarantine");
-        let _ = fs::create_dir_all(&evidence);
+        let _ = folder::make(&evidence);
         let _ = fs::rename(path, evidence.join(name));
     }
 
@@ -328,7 +330,7 @@ impl Store {
     fn replace(&self, path: &Path, bytes: &[u8], durable: bool) -> Result<(), CacheError> {
         let write = || -> std::io::Result<()> {
             let parent = path.parent().unwrap_or(&self.root);
-            fs::create_dir_all(parent)?;
+            folder::make(parent)?;
             let mut temporary = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
             temporary.write_all(bytes)?;
             temporary.as_file().set_permissions(Permissions::from_mode(0o444))?;
@@ -346,7 +348,9 @@ impl Store {
         if marker.exists() {
             return Ok(());
         }
-        fs::create_dir_all(&self.root).map_err(CacheError::io("make", &self.root))?;
+        // Kinds make their checkpoint folders themselves, each below this one.
+        let partial = self.root.join("partial");
+        folder::make(&partial).map_err(CacheError::io("make", &partial))?;
         // By rename: a reader must never find a marker without its text.
         self.replace(&marker, format!("{LAYOUT}\n").as_bytes(), false)
     }
@@ -416,7 +420,7 @@ fn make_parent(path: &Path) -> Result<(), CacheError> {
 fn copy(blob: &Path, target: &Path, entry: &Entry) -> Result<(), CacheError> {
     let copy = || -> std::io::Result<()> {
         let temporary = target.with_extension("watershed-part");
-        fs::copy(blob, &temporary)?;
+        crate::copy::copy(blob, &temporary)?;
         fs::set_permissions(&temporary, Permissions::from_mode(if entry.executable { 0o755 } else { 0o644 }))?;
         fs::rename(&temporary, target)
     };

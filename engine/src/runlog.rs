@@ -36,7 +36,7 @@ impl RunLog {
     pub fn create(runs: &Path, listener: Box<dyn Fn(&Entry) + Send + Sync>) -> std::io::Result<RunLog> {
         let id = new_id();
         let folder = runs.join(&id);
-        fs::create_dir_all(&folder)?;
+        watershed_cache::folder::make(&folder)?;
         let file = File::options().create_new(true).append(true).open(folder.join("events.jsonl"))?;
         Ok(RunLog { id, begun: Instant::now(), file: Mutex::new(file), listener })
     }

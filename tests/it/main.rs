@@ -18,6 +18,7 @@ mod model;
 mod project;
 mod rerun;
 mod server;
+mod shared;
 mod store;
 mod sweep;
 mod teacher;

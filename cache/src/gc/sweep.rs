@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Choice, DAY_NS};
 use crate::inventory::{Room, amount, files, touched_ns};
-use crate::{CacheError, Digest, Store};
+use crate::{CacheError, Digest, Store, folder};
 
 /// Trash that is older is deleted even while runs share the store.
 const WEEK_NS: i128 = 7 * DAY_NS;
@@ -51,7 +51,7 @@ impl Store {
 
     fn throw(&self, path: &Path, trash: &Path) -> Result<(), CacheError> {
         let folder = self.root().join("trash");
-        fs::create_dir_all(&folder).map_err(CacheError::io("make", &folder))?;
+        folder::make(&folder).map_err(CacheError::io("make", &folder))?;
         match fs::rename(path, trash) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(CacheError::io("move to the trash", path)(e)),
             _ => Ok(()),
