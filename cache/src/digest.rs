@@ -2,15 +2,11 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::CacheError;
-
-/// Bytes read at a time: large enough for BLAKE3's wide lanes, small enough to stay in cache.
-const CHUNK: usize = 1 << 20;
+use crate::{CacheError, hash};
 
 /// 32 bytes of BLAKE3; 64 lower-case hex digits as text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,26 +28,9 @@ impl Digest {
     /// # Errors
     /// When the file cannot be read.
     pub fn of_file(path: &Path) -> Result<(Digest, u64), CacheError> {
-        let mut file = File::open(path).map_err(CacheError::io("read", path))?;
-        let mut hasher = blake3::Hasher::new();
-        let mut chunk = vec![0; CHUNK.min(file.metadata().map_or(CHUNK, |m| m.len() as usize + 1))];
-        let mut size = 0;
-        loop {
-            let n = match file.read(&mut chunk) {
-                Ok(n) => n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(CacheError::io("read", path)(e)),
-            };
-            if n == 0 {
-                return Ok((Digest(*hasher.finalize().as_bytes()), size));
-            }
-            if n >= CHUNK {
-                hasher.update_rayon(&chunk[..n])
-            } else {
-                hasher.update(&chunk[..n])
-            };
-            size += n as u64;
-        }
+        let hashed = File::open(path).and_then(|mut file| hash::hash(&mut file));
+        let (hash, size) = hashed.map_err(CacheError::io("read", path))?;
+        Ok((Digest(*hash.as_bytes()), size))
     }
 
     /// Returns the digest that these 32 bytes are.

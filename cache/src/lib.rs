@@ -22,6 +22,7 @@ pub mod copy;
 pub mod digest;
 pub mod folder;
 pub mod gc;
+mod hash;
 pub mod inventory;
 pub mod live;
 pub mod lock;
