@@ -15,7 +15,7 @@ use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId};
 use crate::job::{Cancel, Job, JobEvent, JobInput, JobSpec, Limits, Sink};
 use crate::key::seed_of;
-use crate::lookup::{KnownInput, Looked};
+use crate::lookup::{self, KnownInput, Looked};
 use crate::port::Class;
 use crate::process;
 use crate::record::Provenance;
@@ -79,7 +79,8 @@ impl Action<'_> {
         let lock =
             store.lock(&self.looked.key, self.patience, &mut go_on).map_err(|e| Ended::Failed(store_error(e)))?;
         let _lock = lock.ok_or(Ended::Failed(StageError::Cancelled))?;
-        if let Some(result) = store.look_up(&self.looked.key).filter(|_| !self.forced) {
+        let there = store.look_up(&self.looked.key).filter(|result| lookup::has_ports(self.node(), result));
+        if let Some(result) = there.filter(|_| !self.forced) {
             return Ok(Finished { result, executed: false, wall_ms: 0 });
         }
         store.refuse_newer(&self.looked.key).map_err(|e| Ended::Failed(store_error(e)))?;
@@ -203,7 +204,7 @@ impl Action<'_> {
         for port in &self.node().stage.ports.outputs {
             let path = &outputs[port.name.as_ref()];
             let report = port.class == Class::Report;
-            if !path.exists() {
+            if fs::symlink_metadata(path).is_err() {
                 if report {
                     continue;
                 }

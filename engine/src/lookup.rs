@@ -163,7 +163,8 @@ fn executable_digest(session: &Session) -> Result<Digest, StageError> {
     Ok(session.identify(&path, crate::port::RecordType::Bytes)?.digest)
 }
 
-fn has_ports(node: &Node, result: &ActionResult) -> bool {
+/// Says whether a record holds every data output of a node: one that does not is no hit.
+pub fn has_ports(node: &Node, result: &ActionResult) -> bool {
     let data = node.stage.ports.outputs.iter().filter(|o| o.class == crate::port::Class::Data);
     data.map(|o| o.name.as_ref()).all(|name| result.outputs.contains_key(name))
 }

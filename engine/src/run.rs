@@ -1,6 +1,7 @@
 //! `run pipeline.yaml` on one page: open, walk, compare expectations, tell how it ended.
 
 use serde_json::Value;
+use watershed_cache::CacheError;
 
 use crate::event::Event;
 use crate::fault::StageError;
@@ -34,7 +35,8 @@ pub fn run(
     listener: Box<dyn Fn(&Entry) + Send + Sync>,
 ) -> Result<Outcome, StageError> {
     let runs = session.store.runs();
-    let log = RunLog::create(&runs, listener).map_err(|e| StageError::io("write", &runs, &e))?;
+    let refused = |source| store_error(CacheError::Io { verb: "write", path: runs.clone(), source });
+    let log = RunLog::create(&runs, listener).map_err(refused)?;
     // Shared with other runs for as long as this one lasts, so that gc beside it deletes nothing.
     let _share = session.store.share().map_err(store_error)?;
     session.store.sweep_sandboxes();

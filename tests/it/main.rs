@@ -16,6 +16,7 @@ mod houses;
 mod language;
 mod model;
 mod project;
+mod reliability;
 mod rerun;
 mod server;
 mod shared;

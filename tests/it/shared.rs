@@ -10,7 +10,7 @@ use crate::project::{Project, Ran, files, of_four_stages};
 const GROUP: u32 = 47_110;
 
 /// Runs `watershed` as a user of the group with the usual umask.
-fn run_as(project: &Project, user: u32, store: &Path, arguments: &[&str]) -> Output {
+pub fn run_as(project: &Project, user: u32, store: &Path, arguments: &[&str]) -> Output {
     let mut all = arguments.to_vec();
     all.extend(["--cache", store.to_str().unwrap()]);
     let mut command = project.command(&all);

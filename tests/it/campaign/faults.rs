@@ -31,7 +31,7 @@ const CALLS: [&str; 15] = [
 ];
 const FAULTS: [&str; 3] = ["error=EIO", "error=ENOSPC", "signal=KILL"];
 
-fn has_strace() -> bool {
+pub fn has_strace() -> bool {
     let there = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
     if !there {
         eprintln!("skipped: no strace that may trace is on this machine, so no faults were injected");
@@ -39,7 +39,7 @@ fn has_strace() -> bool {
     there
 }
 
-fn strace(project: &Project, options: &[&str], arguments: &[&str]) -> Output {
+pub fn strace(project: &Project, options: &[&str], arguments: &[&str]) -> Output {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq"]).args(options).arg(env!("CARGO_BIN_EXE_watershed")).args(arguments);
     command.current_dir(project.path("")).env_remove("WATERSHED_CACHE").env("NO_COLOR", "1").output().unwrap()

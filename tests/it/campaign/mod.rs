@@ -4,7 +4,7 @@
 //! same must hold: no record refers to bytes that are not there or not right, the next run needs no manual step and redoes
 //! only unfinished actions, and the store holds the same results as after a quiet run.
 
-mod faults;
+pub mod faults;
 mod flips;
 mod kills;
 
@@ -37,7 +37,7 @@ impl Numbers {
 }
 
 /// Key, port and digest of every data output in the store.
-fn results(project: &Project) -> BTreeSet<(String, String, String)> {
+pub fn results(project: &Project) -> BTreeSet<(String, String, String)> {
     let listed = document(project, &["ls"], 0);
     let mut found = BTreeSet::new();
     for result in listed["results"].as_array().unwrap() {
@@ -49,7 +49,7 @@ fn results(project: &Project) -> BTreeSet<(String, String, String)> {
 }
 
 /// Checks the promise after a fault: `quiet` is what an undisturbed run leaves.
-fn assert_recovers(project: &Project, quiet: &BTreeSet<(String, String, String)>, what: &str) {
+pub fn assert_recovers(project: &Project, quiet: &BTreeSet<(String, String, String)>, what: &str) {
     let verified = project.watershed(&["cache", "verify", "--read-data"]);
     assert!(verified.status.success(), "{what}: {}", String::from_utf8_lossy(&verified.stdout));
     let finished = files(&project.store().join("v1/ac")).iter().filter(|path| !is_half_written(path)).count();

@@ -1,0 +1,3 @@
+//! Faults that the engine must survive, one test for each row of the list of faults, named after it.
+
+mod store;
