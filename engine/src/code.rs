@@ -1,6 +1,7 @@
-//! The codes of diagnostics: one table, from which `explain` and the documentation are made.
+//! The codes of diagnostics and of lints: two tables, from which `explain` is made.
 //!
-//! A code is never given another meaning; a fault that disappears leaves its number unused.
+//! The examples of a code lie in `explain/CODE.yaml`, a bad one and a good one; `tests/it/explain.rs` executes them all. A code
+//! is never given another meaning; a fault that disappears leaves its number unused.
 
 /// What a code means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,17 +12,55 @@ pub struct Code {
     pub title: &'static str,
     /// Why it is a fault and how to mend it.
     pub text: &'static str,
+    examples: &'static str,
+}
+
+/// A pipeline that shows a code, or its mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Example {
+    /// The command line under which it shows.
+    pub command: &'static str,
+    /// The pipeline.
+    pub text: &'static str,
+}
+
+impl Code {
+    /// Returns a pipeline that has the fault.
+    pub fn bad(&self) -> Example {
+        self.halves().0
+    }
+
+    /// Returns the same pipeline mended.
+    pub fn good(&self) -> Example {
+        self.halves().1
+    }
+
+    fn halves(&self) -> (Example, Example) {
+        let (bad, good) = self.examples.split_once("# good: ").expect("every page has a good example");
+        let example = |half: &'static str| {
+            let (command, text) = half.split_once('\n').expect("an example begins with its command");
+            Example { command, text }
+        };
+        (example(bad.trim_start_matches("# bad: ")), example(good))
+    }
 }
 
 macro_rules! codes {
-    ($($name:ident = $code:literal, $title:literal, $text:literal;)*) => {
+    ($(#[$about:meta])* $all:ident: $($name:ident = $code:literal, $title:literal, $text:literal;)*) => {
         $(#[doc = $title] pub const $name: &str = $code;)*
-        /// All codes, in order.
-        pub const ALL: &[Code] = &[$(Code { code: $code, title: $title, text: $text }),*];
+        $(#[$about])*
+        pub const $all: &[Code] = &[$(Code {
+            code: $code,
+            title: $title,
+            text: $text,
+            examples: include_str!(concat!("explain/", $code, ".yaml")),
+        }),*];
     };
 }
 
 codes! {
+    /// All codes of faults, in order.
+    ALL:
     UNREADABLE = "E001", "the pipeline file cannot be read",
         "The file is missing, may not be read, or is not UTF-8 text. Without a FILE, `watershed.yaml` of the current folder is read.";
     NOT_YAML = "E002", "the text is not YAML",
@@ -90,9 +129,26 @@ codes! {
         "Sizes are `8GB` or `512MiB`, times `90s`, `15m`, `6h` or `2d`.";
 }
 
+codes! {
+    /// All codes of lints, in order.
+    LINTS:
+    ANSWERS_CUT = "L001", "answers are cut off",
+        "Rows longer than `max_len` lose tokens of their answer, and the model learns answers that stop in the middle. Raise `max_len`, or set `overflow: truncate_input`, which cuts the middle of the input instead.";
+    NO_END = "L002", "answers without an end",
+        "Rows that teach no end token leave a model that may never stop. Raise `max_len`, or set `overflow: truncate_input`, which keeps the end.";
+    NEVER_WARM = "L003", "the learning rate never arrives",
+        "There are no more updates than the warm-up takes, or none at all, so the learning rate in `lr` is never reached. Lower `warmup` or `batch_size`, or train for more `epochs`.";
+    LEAK = "L004", "training and validation share rows",
+        "Rows of `val` share their customer or their text with `train`, so the validation loss looks better than it is. Make both with one `split`, which keeps groups together.";
+    ROWS_SHORTENED = "L005", "inputs are cut or rows left out",
+        "`overflow` shortens or drops rows longer than `max_len`, as it was told. Raise `max_len` to keep them whole.";
+    UNPINNED_TOOL = "L010", "a tool whose version is in no key",
+        "The command calls an interpreter; another version of it may give other bytes, but would be served the old result. Name how it tells its version in `tools`.";
+}
+
 /// Returns what a code means.
 pub fn find(code: &str) -> Option<&'static Code> {
-    ALL.iter().find(|c| c.code.eq_ignore_ascii_case(code))
+    ALL.iter().chain(LINTS).find(|c| c.code.eq_ignore_ascii_case(code))
 }
 
 #[cfg(test)]
@@ -101,6 +157,7 @@ mod tests {
 
     #[test]
     fn codes_are_unique_and_in_order() {
+        assert!(LINTS.windows(2).all(|pair| pair[0].code < pair[1].code));
         assert!(ALL.windows(2).all(|pair| pair[0].code < pair[1].code));
         assert_eq!(find("e014").map(|c| c.code), Some(UNKNOWN_SOURCE));
     }

@@ -10,6 +10,7 @@ mod cli;
 mod command;
 mod crash;
 mod docs;
+mod explain;
 mod gc;
 mod golden;
 mod houses;

@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod explain;
 mod get;
 mod graph;
 mod init;
@@ -103,6 +104,8 @@ enum Command {
     Cache(cache::Options),
     /// Lists kinds of stages, or the parameters and ports of one.
     Kinds(kinds::Options),
+    /// Explains a code of a fault or a lint, with examples.
+    Explain(explain::Options),
     /// Prints the JSON Schema of pipelines.
     Schema,
     /// Prints the graph of a pipeline.
@@ -166,6 +169,7 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         Command::Report(options) => report::report(&options, common),
         Command::Cache(options) => cache::cache(&options, common, kinds),
         Command::Kinds(options) => kinds::kinds(&options, common, kinds),
+        Command::Explain(options) => explain::explain(&options, common),
         Command::Schema => schema::schema(kinds),
         Command::Graph(choice) => graph::graph(&choice, common, kinds),
     }

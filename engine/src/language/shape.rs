@@ -220,6 +220,11 @@ fn choices(schema: &Value) -> Option<Vec<String>> {
     if let Some(Value::String(only)) = schema.get("const") {
         return Some(vec![only.clone()]);
     }
+    if let Some(named) = schema.get("oneOf").and_then(Value::as_array) {
+        // An enumeration whose values are documented one by one.
+        let name = |branch: &Value| Some(branch.get("const")?.as_str()?.to_string());
+        return named.iter().map(name).collect();
+    }
     let list = schema.get("enum")?.as_array()?;
     let allows_null = schema.get("type").and_then(Value::as_array).is_some_and(|t| t.contains(&Value::from("null")));
     let names = list.iter().filter_map(|v| v.as_str().map(str::to_string)).collect();

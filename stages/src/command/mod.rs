@@ -21,6 +21,7 @@ use std::process::Command as Process;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use watershed_engine::code;
 use watershed_engine::fault::ParamFault;
 use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
 use watershed_engine::probe::Probe;
@@ -131,7 +132,7 @@ impl Stage for Command {
         if let Some(name) = words.filter_map(|text| interpreter::find(text)).next().filter(|_| self.tools.is_empty()) {
             let message =
                 format!("runs `{name}`, whose version is in no key: add `tools: {{{name}: [{name}, --version]}}`");
-            preview.lints.push(Lint { code: "L010".into(), severity: Severity::Warn, message });
+            preview.lints.push(Lint { code: code::UNPINNED_TOOL.into(), severity: Severity::Warn, message });
         }
         Ok(preview)
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use watershed_engine::StageError;
+use watershed_engine::code;
 use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
 use watershed_weights::LlamaConfig;
 
@@ -78,7 +79,7 @@ fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<()
         let untaught = data.train.rows.iter().filter(|row| row.label_tokens() == 0 || answerless(row)).count();
         push(
             preview,
-            "L001",
+            code::ANSWERS_CUT,
             level,
             format!(
                 "{cut} of {rows} rows lose answer tokens at `max_len: {}` ({untaught} of them the whole answer); raise `max_len`, or set `overflow: truncate_input`",
@@ -90,7 +91,7 @@ fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<()
     if share(endless, rows) > TOLERATED {
         push(
             preview,
-            "L002",
+            code::NO_END,
             checks.eos,
             format!(
                 "{endless} of {rows} rows teach no end of an answer, so the model may never stop; raise `max_len`, or set `overflow: truncate_input`"
@@ -103,7 +104,7 @@ fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<()
         let first = &data.overlap[0];
         push(
             preview,
-            "L004",
+            code::LEAK,
             checks.overlap,
             format!(
                 "{} rows of `val` share their customer or text with `train`, for example `{first}`; split by group",
@@ -122,7 +123,7 @@ fn lint_overflow(preview: &mut Preview, params: &LoraTrain, data: &Dataset) {
         if count > 0 {
             let text =
                 format!("{count} of {all} rows {what} at `max_len: {}`; raise it to keep them whole", params.max_len);
-            push(preview, "L005", Level::Warn, text);
+            push(preview, code::ROWS_SHORTENED, Level::Warn, text);
         }
     };
     tell(cut, "lose the middle of their input");
@@ -134,7 +135,7 @@ fn lint_schedule(preview: &mut Preview, params: &LoraTrain, rows: usize) {
     if rows == 0 {
         return push(
             preview,
-            "L003",
+            code::NEVER_WARM,
             Level::Fail,
             "no training row is left: raise `max_len`, or give more rows".into(),
         );
@@ -142,7 +143,7 @@ fn lint_schedule(preview: &mut Preview, params: &LoraTrain, rows: usize) {
     if schedule.total == 0 {
         let text =
             format!("{rows} rows give no update of `batch_size: {}` under `tail: carry`; lower it", params.batch_size);
-        return push(preview, "L003", Level::Fail, text);
+        return push(preview, code::NEVER_WARM, Level::Fail, text);
     }
     if schedule.warmup >= schedule.total {
         // a share is rounded up, so it takes all of a single update
@@ -154,7 +155,7 @@ fn lint_schedule(preview: &mut Preview, params: &LoraTrain, rows: usize) {
             schedule.max_lr(),
             schedule.lr
         );
-        push(preview, "L003", params.checks.warmup, text);
+        push(preview, code::NEVER_WARM, params.checks.warmup, text);
     }
 }
 
