@@ -115,7 +115,24 @@ fn syntax_fault(text: &str, span: Span, words: &str) -> Diagnostic {
     if line.len() > line.trim_start().len() && line[..line.len() - line.trim_start().len()].contains('\t') {
         return fault.help("indent with spaces: YAML allows no tabs there");
     }
-    fault.help("look at the indentation and the quotes of this line and the one before")
+    fault.help(mend(words))
+}
+
+/// How to mend what the library's words complain of.
+fn mend(words: &str) -> &'static str {
+    const MENDS: [(&str, &str); 9] = [
+        ("expected string scalar", "quote a text that begins with `{` or `[`: bare, they begin a map or a list"),
+        ("unclosed bracket", "close the bracket that is marked"),
+        ("unclosed quote", "close it with the quote it begins with"),
+        ("unexpected character", "quote a text that begins with one of `% @ & * ! | > {`"),
+        ("flow mapping", "separate entries by `, ` and quote a text that holds `: `"),
+        ("a key is empty", "give it a name"),
+        ("unknown anchor", "write `&NAME` at a value before it, or quote a text that begins with `*`"),
+        ("unsupported tag", "leave out the tag, or quote a text that begins with `!`"),
+        ("expected key", "indent it like the keys it belongs to"),
+    ];
+    let known = MENDS.iter().find(|(sign, _)| words.contains(sign));
+    known.map_or("look at the indentation and the quotes of this line and the one before", |(_, mend)| mend)
 }
 
 /// The library's words without its place, which the diagnostic has already, in our style: one line, lower case.

@@ -9,6 +9,7 @@ mod campaign;
 mod cli;
 mod command;
 mod crash;
+mod diagnostics;
 mod docs;
 mod explain;
 mod gc;

@@ -223,13 +223,17 @@ impl<'a> Binder<'a, '_> {
     ) -> Option<(String, Source, RecordType)> {
         let roots = &self.all.place.roots;
         let Some(folder) = roots.get(root) else {
+            if self.all.place.broken_roots.contains(root) {
+                return None;
+            }
             let fault = Diagnostic::at(code::UNKNOWN_SOURCE, node.span, format!("there is no root `{root}`"));
             let near = did_you_mean(root, roots.keys().map(String::as_str));
-            self.faults.push(
-                fault
-                    .label(near)
-                    .help(format!("add `roots: {{{root}: {{default: ./{root}}}}}`, or begin a path with `./`")),
-            );
+            let help = if path.starts_with('\\') {
+                "write paths with `/`, beginning with `./`, `../` or `/`".to_string()
+            } else {
+                format!("add `roots: {{{root}: {{default: ./{root}}}}}`, or begin a path with `./`")
+            };
+            self.faults.push(fault.label(near).help(help));
             return None;
         };
         let path = folder.join(path.trim_start_matches('/'));
@@ -300,7 +304,9 @@ impl<'a> Binder<'a, '_> {
         let names = || self.all.stages.iter().map(|s| s.name.as_str());
         let message = format!("stage `{}` reads `{text}`, which no stage writes", self.reader.name);
         let looks_like_file = text.contains('/') || text.starts_with('~') || self.all.place.folder.join(text).exists();
-        let help = if looks_like_file {
+        let help = if let Some(rest) = text.strip_prefix("~/") {
+            format!("`~` stands for nothing here: write `roots: {{home: {{env: HOME}}}}` and `home:{rest}`")
+        } else if looks_like_file {
             format!("a path begins with `./`, `../` or `/`: write `./{text}`")
         } else {
             listed("stages", names())
@@ -436,7 +442,7 @@ impl<'a> Binder<'a, '_> {
                 self.reader.kind.unwrap_or("?"),
                 port.name
             );
-            let help = format!("add `in: {{{}: ...}}`: {}", port.name, types(port));
+            let help = format!("add `in: {{{}: ...}}`, which takes {}", port.name, types(port));
             self.faults.push(Diagnostic::at(code::MISSING_INPUT, span, message).help(help));
         }
     }

@@ -136,7 +136,7 @@ fn load_text(request: &LoadRequest, kinds: &Kinds, text: &str, faults: &mut Diag
             return None;
         }
     };
-    place.roots = roots::read(&tree, &place, request.env, faults);
+    roots::read(&tree, &mut place, request.env, faults);
     let names: BTreeMap<String, Vec<String>> =
         sweeps.iter().map(|s| (s.key.text.clone(), s.cases.iter().map(|c| c.name.clone()).collect())).collect();
     let context = Context { kinds, place: &place, sweeps: &names, lookup: request.env };

@@ -193,7 +193,7 @@ fn expect_bool(node: &Node, what: &str, faults: &mut Diagnostics) -> bool {
         return flag;
     }
     let message = format!("`{what}`: expected `true` or `false`, found {}", node.describe());
-    faults.push(Diagnostic::at(code::WRONG_SHAPE, node.span, message));
+    faults.push(Diagnostic::at(code::WRONG_SHAPE, node.span, message).help("write `true` or `false`"));
     false
 }
 

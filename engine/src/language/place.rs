@@ -1,14 +1,14 @@
 //! Where a pipeline lives: its folder, its project, and which files its inputs may be.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::language::nearest::did_you_mean;
-use crate::node::{Base, Span};
+use crate::node::{Base, Span, shorten};
 
 /// Folders of a pipeline, and what was found out about its files.
 pub struct Place {
@@ -20,6 +20,8 @@ pub struct Place {
     pub root: PathBuf,
     /// Folders of `roots:`.
     pub roots: BTreeMap<String, PathBuf>,
+    /// Names in `roots:` whose folder is not known; that was reported there.
+    pub broken_roots: BTreeSet<String>,
     real_roots: RefCell<Option<Vec<PathBuf>>>,
     verdicts: RefCell<HashMap<PathBuf, Verdict>>,
 }
@@ -56,6 +58,7 @@ impl Place {
             current,
             root,
             roots: BTreeMap::new(),
+            broken_roots: BTreeSet::new(),
             real_roots: RefCell::default(),
             verdicts: RefCell::default(),
         })
@@ -75,6 +78,7 @@ impl Place {
             self.verdicts.borrow_mut().insert(path.to_path_buf(), found.clone());
             found
         });
+        let text = &shorten(text);
         let relative = "paths are relative to the file they stand in, and in `--set` to the current folder";
         Some(match verdict {
             Verdict::Fine => return None,

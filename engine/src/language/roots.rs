@@ -1,6 +1,5 @@
 //! `roots:`: folders outside the project that inputs may name as `ROOT:path`. Where they are is in no key.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::code;
@@ -9,15 +8,9 @@ use crate::language::pipeline::unknown_key;
 use crate::language::place::Place;
 use crate::node::Node;
 
-/// Reads `roots: {NAME: {env: VARIABLE, default: path}}`, or `{NAME: path}` for short.
-pub fn read(
-    tree: &Node,
-    place: &Place,
-    lookup: fn(&str) -> Option<String>,
-    faults: &mut Diagnostics,
-) -> BTreeMap<String, PathBuf> {
+/// Reads `roots: {NAME: {env: VARIABLE, default: path}}`, or `{NAME: path}` for short, into `place`.
+pub fn read(tree: &Node, place: &mut Place, lookup: fn(&str) -> Option<String>, faults: &mut Diagnostics) {
     let entries = tree.get("roots").and_then(Node::as_map).unwrap_or_default();
-    let mut roots = BTreeMap::new();
     for (key, node) in entries {
         if matches!(key.text.as_str(), "hf" | "http" | "https") || key.text.contains(['.', '/', '@', ':']) {
             let message = format!("a root may not be called `{}`", key.text);
@@ -26,11 +19,11 @@ pub fn read(
             );
             continue;
         }
-        if let Some(path) = folder(&key.text, node, place, lookup, faults) {
-            roots.insert(key.text.clone(), path);
+        match folder(&key.text, node, place, lookup, faults) {
+            Some(path) => drop(place.roots.insert(key.text.clone(), path)),
+            None => drop(place.broken_roots.insert(key.text.clone())),
         }
     }
-    roots
 }
 
 fn folder(

@@ -172,9 +172,9 @@ fn unknown(key: &Key, subject: &str, entry: &KindEntry) -> Diagnostic {
 fn set(keys: &mut RunKeys, key: &Key, node: &Node, faults: &mut Diagnostics) {
     let number = if let Data::Number(number) = &node.data { number.as_u64() } else { None };
     let text = node.as_text().unwrap_or_default();
-    let mut refuse = |wanted: &str| {
+    let mut refuse = |wanted: &str, help: &str| {
         let message = format!("`run.{}`: expected {wanted}, found {}", key.text, node.describe());
-        faults.push(Diagnostic::at(code::BAD_RUN_KEY, node.span, message));
+        faults.push(Diagnostic::at(code::BAD_RUN_KEY, node.span, message).help(help));
     };
     match key.text.as_str() {
         "cpus" => keys.cpus = number.unwrap_or(1) as usize,
@@ -184,16 +184,16 @@ fn set(keys: &mut RunKeys, key: &Key, node: &Node, faults: &mut Diagnostics) {
         "slurm" => keys.slurm = node.to_json(),
         "memory" => match number.or_else(|| measured(text, &SIZES, 1)) {
             Some(bytes) => keys.memory_bytes = Some(bytes),
-            None => refuse("a size such as `8GB` or `512MiB`"),
+            None => refuse("a size", "write for example `8GB` or `512MiB`"),
         },
         "timeout" => match number.and_then(|s| s.checked_mul(1000)).or_else(|| measured(text, &TIMES, 1000)) {
             Some(ms) => keys.timeout_ms = Some(ms),
-            None => refuse("a time such as `90s`, `15m` or `6h`"),
+            None => refuse("a time", "write for example `90s`, `15m`, `6h` or `2d`"),
         },
         "checkpoint" => match (number, text) {
             (Some(updates), _) if updates > 0 => keys.checkpoint = updates.to_string(),
             (None, "epoch") => keys.checkpoint = text.to_string(),
-            _ => refuse("`epoch` or a number of updates"),
+            _ => refuse("`epoch` or a number of updates", "write for example `checkpoint: 100`"),
         },
         _ => {}
     }

@@ -10,6 +10,7 @@ use serde_json::{Map, Number, Value};
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::language::nearest::{did_you_mean, listed};
+use crate::language::run_keys::common_schema;
 use crate::node::{Data, Key, Node};
 
 /// What is checked, for messages.
@@ -32,7 +33,7 @@ impl Shape<'_> {
         // What a field is for stands beside the reference to its type.
         let own = description(schema);
         let schema = self.resolved(schema);
-        let about = if own.is_empty() { description(schema) } else { own };
+        let about = subject_of(path, if own.is_empty() { description(schema) } else { own });
         for part in list_of(schema, "allOf") {
             self.value(node, part, path, faults);
         }
@@ -40,7 +41,7 @@ impl Shape<'_> {
             return self.choice(node, branches, path, &about, faults);
         }
         if let Some(choices) = choices(schema) {
-            return self.one_of_names(node, &choices, path, faults);
+            return self.one_of_names(node, &choices, path, &about, faults);
         }
         if !accepts_type(schema, node) {
             return faults.push(wrong_type(node, &[schema], path, about));
@@ -90,8 +91,14 @@ impl Shape<'_> {
     fn unknown_key<'k>(&self, key: &Key, known: impl Iterator<Item = &'k String> + Clone, path: &str) -> Diagnostic {
         let place = if path == self.path { self.subject.to_string() } else { format!("`{path}`") };
         Diagnostic::at(code::UNKNOWN_KEY, key.span, format!("unknown key `{}` in {place}", key.text))
-            .label(did_you_mean(&key.text, known.clone().map(String::as_str)))
+            .label(self.belonging(key).unwrap_or_else(|| did_you_mean(&key.text, known.clone().map(String::as_str))))
             .help(listed("known here", known.map(String::as_str)))
+    }
+
+    /// Says where a key of another part belongs: `run` and `with` are often mixed up.
+    fn belonging(&self, key: &Key) -> Option<String> {
+        let is_run_key = common_schema()["properties"].get(&key.text).is_some();
+        (is_run_key && !self.subject.contains("`run`")).then(|| "this belongs to `run`".to_string())
     }
 
     fn list(
@@ -133,20 +140,24 @@ impl Shape<'_> {
         let is_name = !names.is_empty() && node.as_text().is_some();
         match best {
             Some(found) if found.is_empty() || !is_name => faults.errors.extend(found.errors),
-            _ if is_name => self.one_of_names(node, &names, path, faults),
+            _ if is_name => self.one_of_names(node, &names, path, about, faults),
             _ => faults.push(wrong_type(node, &branches, path, about.to_string())),
         }
     }
 
-    fn one_of_names(&self, node: &Node, names: &[String], path: &str, faults: &mut Diagnostics) {
+    fn one_of_names(&self, node: &Node, names: &[String], path: &str, about: &str, faults: &mut Diagnostics) {
         let found = match &node.data {
             Data::Text(text) if names.contains(text) => return,
             Data::Text(text) => text.clone(),
             _ => String::new(),
         };
         let message = format!("`{path}`: expected {}, found {}", words_or(names), node.describe());
-        let label = did_you_mean(&found, names.iter().map(String::as_str));
-        faults.push(Diagnostic::at(code::UNKNOWN_CHOICE, node.span, message).label(label));
+        // Near in letters is not near in meaning here.
+        let meant =
+            if found.eq_ignore_ascii_case("gpu") && names.iter().any(|n| n == "cuda") { "cuda" } else { &found };
+        let label = did_you_mean(meant, names.iter().map(String::as_str));
+        let help = if about.is_empty() { "write one of these" } else { about };
+        faults.push(Diagnostic::at(code::UNKNOWN_CHOICE, node.span, message).label(label).help(help));
     }
 }
 
@@ -170,7 +181,8 @@ fn out_of_range(node: &Node, number: &Number, schema: &Value, path: &str, about:
     ];
     let wanted = words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" and ");
     let message = format!("`{path}`: expected {wanted}, found `{}`", node.to_json());
-    Some(Diagnostic::at(code::OUT_OF_RANGE, node.span, message).label("out of range").help(about))
+    let help = if about.is_empty() { format!("write a number that is {wanted}") } else { about };
+    Some(Diagnostic::at(code::OUT_OF_RANGE, node.span, message).label("out of range").help(help))
 }
 
 fn wrong_type(node: &Node, schemas: &[&Value], path: &str, about: String) -> Diagnostic {
@@ -189,6 +201,12 @@ fn wrong_type(node: &Node, schemas: &[&Value], path: &str, about: String) -> Dia
         _ => about,
     };
     Diagnostic::at(code::WRONG_TYPE, node.span, message).help(help)
+}
+
+/// Returns `` `NAME`: what it is for ``, or nothing.
+fn subject_of(path: &str, about: String) -> String {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    if about.is_empty() { about } else { format!("`{name}`: {about}") }
 }
 
 /// Joins the parts of a dotted path.

@@ -86,10 +86,11 @@ fn read(all: &[(Key, Node)], key: &Key, chain: &mut Vec<String>, faults: &mut Di
             _ => faults.push(unknown_key(key, &subject, &SWEEP_KEYS)),
         }
     }
+    let is_misspelt = entries.iter().any(|(key, _)| !SWEEP_KEYS.contains(&key.text.as_str()));
     let says_cases = ["cases", "grid", "random"]
         .iter()
         .any(|key| node.get(key).is_some_and(|n| n.as_map().is_none_or(|m| !m.is_empty())));
-    if parts.cases.is_empty() && parts.axes.is_empty() && !says_cases {
+    if parts.cases.is_empty() && parts.axes.is_empty() && !says_cases && !is_misspelt {
         faults.push(
             Diagnostic::at(code::BAD_SWEEP, key.span, format!("{subject} has no cases"))
                 .help("write `cases` or `grid`"),
@@ -167,7 +168,7 @@ fn read_axis(key: &Key, node: &Node, faults: &mut Diagnostics) -> Option<Axis> {
                 "axis `{}`: expected {} values at each point, found {}",
                 key.text,
                 paths.len(),
-                element.describe()
+                element.as_list().map_or_else(|| element.describe(), |list| list.len().to_string())
             );
             faults.push(
                 Diagnostic::at(code::BAD_SWEEP, element.span, message).help("write `\"a.x, b.y\": [[1, 2], [3, 4]]`"),
@@ -224,7 +225,7 @@ impl CaseText {
         for ((path, name), value) in axis.paths.iter().zip(names).zip(point) {
             let comma = if case.name.is_empty() { "" } else { "," };
             case.name.push_str(&format!("{comma}{name}={}", value_name(value, index)));
-            case.overrides.push(Override { path: path.clone(), span: value.span, value: value.clone() });
+            case.overrides.push(Override { path: path.clone(), span: axis.key.span, value: value.clone() });
         }
         case
     }
