@@ -61,7 +61,7 @@ fn every_bad_pipeline_is_told_as_written_down() {
     let mut wrong = Vec::new();
     for sample in samples() {
         let (said, golden) = (said(&project, &sample), sample.with_extension("txt"));
-        if std::env::var_os("WATERSHED_WRITE_DIAGNOSTICS").is_some() {
+        if std::env::var_os("WATERSHED_BLESS").is_some() {
             std::fs::write(&golden, &said).unwrap();
         }
         let expected = std::fs::read_to_string(&golden).unwrap_or_default();
