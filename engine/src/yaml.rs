@@ -22,6 +22,9 @@ pub const MAX_DEPTH: usize = 32;
 /// Most values that are read, those behind aliases included.
 const MAX_NODES: usize = 400_000;
 
+/// Most values that aliases may make: a bomb ends there, within 64 MB, and no pipeline comes near.
+const MAX_REPLAYED: usize = 50_000;
+
 /// Reads one YAML document. Empty text is an empty map.
 ///
 /// # Errors
@@ -64,6 +67,7 @@ fn options() -> Options {
             flow_nesting_limit: MAX_DEPTH,
             max_aliases: 1_000,
         },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
@@ -107,7 +111,7 @@ fn explain(text: &str, error: &serde_saphyr::Error) -> Diagnostic {
 fn syntax_fault(text: &str, span: Span, words: &str) -> Diagnostic {
     if ["budget", "nest", "depth", "recursion", "replay", "expansion"].iter().any(|word| words.contains(word)) {
         return Diagnostic::at(code::TOO_LARGE, span, "the text is nested or repeated more than is read").help(
-            format!("nesting goes to depth {MAX_DEPTH}, aliases may be used 1000 times and make {MAX_NODES} values"),
+            format!("nesting goes to depth {MAX_DEPTH}, aliases may be used 1000 times and make {MAX_REPLAYED} values"),
         );
     }
     let line = text.lines().nth(span.line.saturating_sub(1) as usize).unwrap_or_default();

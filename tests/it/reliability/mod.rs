@@ -1,3 +1,4 @@
 //! Faults that the engine must survive, one test for each row of the list of faults, named after it.
 
+mod language;
 mod store;
