@@ -28,6 +28,7 @@ pub mod live;
 pub mod lock;
 pub mod memo;
 pub mod record;
+pub mod sighting;
 pub mod stat;
 pub mod store;
 pub mod verify;
@@ -36,7 +37,8 @@ pub use artifact::{Artifact, Tree};
 pub use digest::Digest;
 pub use memo::Memo;
 pub use record::{ActionResult, Stored};
-pub use stat::StatCache;
+pub use sighting::Sightings;
+pub use stat::{Stat, StatCache};
 pub use store::Store;
 
 use std::io;

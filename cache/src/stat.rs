@@ -39,6 +39,12 @@ impl Stat {
         let (mtime_ns, ctime_ns) = (ns(m.mtime(), m.mtime_nsec()), ns(m.ctime(), m.ctime_nsec()));
         Ok(Stat { dev: m.dev(), ino: m.ino(), size: m.size(), mtime_ns, ctime_ns })
     }
+
+    /// Says whether the file was last touched so long before a time, in nanoseconds since 1970, that nothing written since
+    /// can hide behind the same `stat` (the racy-clean rule).
+    pub fn is_settled_at(&self, time_ns: i128) -> bool {
+        self.mtime_ns.max(self.ctime_ns) + TICK_NS < time_ns
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,8 +88,7 @@ impl StatCache {
     fn trusted(&self, path: &Path, stat: &Stat) -> Option<Digest> {
         let guard = self.known.lock().expect("no thread panics while it holds this lock");
         let known = guard.0.get(path)?;
-        let touched = stat.mtime_ns.max(stat.ctime_ns);
-        (known.stat == *stat && touched + TICK_NS < known.hashed_ns).then_some(known.digest)
+        (known.stat == *stat && stat.is_settled_at(known.hashed_ns)).then_some(known.digest)
     }
 
     /// Writes what was learned, if anything was. Failure costs time only, so it is not an error.
@@ -103,7 +108,8 @@ impl StatCache {
     }
 }
 
-fn now_ns() -> i128 {
+/// Returns nanoseconds since 1970 UTC.
+pub fn now_ns() -> i128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i128)
 }
 

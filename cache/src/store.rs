@@ -47,6 +47,11 @@ impl Store {
         &self.root
     }
 
+    /// Returns what names the machine's present boot; `None` where it has no name.
+    pub fn boot(&self) -> Option<&str> {
+        self.boot.as_deref()
+    }
+
     /// Returns the folder of everything that all stores of this layout share.
     pub fn versioned(&self) -> PathBuf {
         self.root.join(LAYOUT)

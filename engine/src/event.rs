@@ -140,6 +140,11 @@ pub enum Event {
         /// Whether it held.
         held: bool,
     },
+    /// Nothing had changed since another run: its nodes are this run's, all served from the store.
+    Unchanged {
+        /// Id of that run.
+        since: String,
+    },
     /// Last line.
     RunFinished {
         /// Id of the run.

@@ -11,7 +11,9 @@
 pub mod archive;
 pub mod cli;
 pub mod code;
+pub mod compiled;
 pub mod diagnostic;
+pub mod environment;
 pub mod event;
 pub mod execute;
 pub mod fault;

@@ -8,6 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::fault::StageError;
 
 /// Time that a probe has: a version is told in milliseconds, and `plan` waits for it.
@@ -17,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST: u64 = 1 << 20;
 
 /// A question to a program.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Probe {
     /// What the user calls the program.
     pub tool: String,

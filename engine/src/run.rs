@@ -1,8 +1,10 @@
 //! `run pipeline.yaml` on one page: open, walk, compare expectations, tell how it ended.
 
 use serde_json::Value;
-use watershed_cache::CacheError;
+use watershed_cache::stat::now_ns;
+use watershed_cache::{CacheError, Store};
 
+use crate::compiled::Compiled;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::NodeId;
@@ -22,6 +24,8 @@ pub struct Outcome {
     pub exit: i32,
     /// Nodes that failed, with their errors.
     pub failed: Vec<(NodeId, StageError)>,
+    /// What has to be as it was for the next run to find nothing to do; after a run that left nothing undone.
+    pub compiled: Option<Compiled>,
 }
 
 /// Runs the nodes that `targets` need; `listener` sees every line of the run log.
@@ -34,28 +38,62 @@ pub fn run(
     options: Options,
     listener: Box<dyn Fn(&Entry) + Send + Sync>,
 ) -> Result<Outcome, StageError> {
-    let runs = session.store.runs();
-    let refused = |source| store_error(CacheError::Io { verb: "write", path: runs.clone(), source });
-    let log = RunLog::create(&runs, listener).map_err(refused)?;
+    let log = create_log(&session.store, listener)?;
     // Shared with other runs for as long as this one lasts, so that gc beside it deletes nothing.
     let _share = session.store.share().map_err(store_error)?;
     session.store.sweep_sandboxes();
+    let began_ns = now_ns();
     announce(session, &log);
     let cancel = options.cancel.clone();
     let tally = walk::walk(session, &session.graph.needed(targets), options, &log);
-    let missed = if cancel.is_cancelled() { false } else { compare(session, &tally, &log) };
+    let expectations = if cancel.is_cancelled() { Vec::new() } else { compare(session, &tally) };
+    expectations.iter().for_each(|found| log.emit(found.clone()));
+    let missed = expectations.iter().any(|found| matches!(found, Event::Expectation { held: false, .. }));
     session.save_index();
     let outcome = finish(&tally, cancel.is_cancelled(), missed, &log);
-    Ok(Outcome { run: log.id().to_string(), exit: exit_code(&tally, outcome), failed: tally.failed })
+    let exit = exit_code(&tally, outcome);
+    let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), expectations, began_ns) } else { None };
+    Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
+}
+
+/// Logs the run that a compiled plan stands for: nothing to do. Check first that it holds.
+///
+/// # Errors
+/// When the run log cannot be written.
+pub fn stand_still(
+    compiled: Compiled,
+    store: &Store,
+    listener: Box<dyn Fn(&Entry) + Send + Sync>,
+) -> Result<(), StageError> {
+    let log = create_log(store, listener)?;
+    let run = log.id().to_string();
+    log.emit(Event::RunStarted {
+        run: run.clone(),
+        pipeline: compiled.pipeline,
+        file: compiled.file,
+        sweep: compiled.sweep,
+        nodes: compiled.nodes,
+        started_ms: now_ms(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    });
+    log.emit(Event::Unchanged { since: compiled.since });
+    compiled.held.into_iter().for_each(|found| log.emit(found));
+    let (ran, hit, failed, skipped) = (0, compiled.done, 0, 0);
+    log.emit(Event::RunFinished { run, outcome: "ok".into(), ran, hit, failed, skipped, wall_ms: log.elapsed_ms() });
+    Ok(())
+}
+
+fn create_log(store: &Store, listener: Box<dyn Fn(&Entry) + Send + Sync>) -> Result<RunLog, StageError> {
+    let runs = store.runs();
+    RunLog::create(&runs, listener).map_err(|source| store_error(CacheError::Io { verb: "write", path: runs, source }))
 }
 
 fn announce(session: &Session, log: &RunLog) {
     let study = &session.study;
-    let file = study.file.strip_prefix(&study.root).unwrap_or(&study.file).display().to_string();
     log.emit(Event::RunStarted {
         run: log.id().to_string(),
         pipeline: study.name.clone(),
-        file,
+        file: study.file_in_root(),
         sweep: study.sweep.clone(),
         nodes: session.graph.nodes.len(),
         started_ms: now_ms(),
@@ -75,21 +113,20 @@ fn announce(session: &Session, log: &RunLog) {
     }
 }
 
-/// Compares `expect:` with the metrics of the run; returns whether one was missed.
-fn compare(session: &Session, tally: &Tally, log: &RunLog) -> bool {
-    let mut missed = false;
+/// Compares `expect:` with the metrics of the run.
+fn compare(session: &Session, tally: &Tally) -> Vec<Event> {
+    let mut found = Vec::new();
     for expectation in &session.study.expect {
         for id in session.graph.nodes_of(&expectation.stage) {
             let Some(value) = metric(session, tally, id, &expectation.metric) else {
                 continue;
             };
-            let held = holds(expectation, value);
-            missed |= !held;
             let bound = format!("{} {}", expectation.operator, expectation.bound);
-            log.emit(Event::Expectation { path: expectation.path.clone(), bound, value: Some(value), held });
+            let (path, held) = (expectation.path.clone(), holds(expectation, value));
+            found.push(Event::Expectation { path, bound, value: Some(value), held });
         }
     }
-    missed
+    found
 }
 
 fn metric(session: &Session, tally: &Tally, id: NodeId, name: &str) -> Option<f64> {

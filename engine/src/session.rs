@@ -82,6 +82,11 @@ impl Session {
         Ok(answer)
     }
 
+    /// Returns the probes asked so far, with their answers.
+    pub fn asked(&self) -> Vec<(Probe, String)> {
+        self.asked.lock().expect("no thread panics while it holds this lock").clone().into_iter().collect()
+    }
+
     /// Writes the disposable index.
     pub fn save_index(&self) {
         self.stats.save();

@@ -33,6 +33,11 @@ pub struct Study {
 }
 
 impl Study {
+    /// Returns the pipeline file as run logs name it: from the root where it lies under it.
+    pub fn file_in_root(&self) -> String {
+        self.file.strip_prefix(&self.root).unwrap_or(&self.file).display().to_string()
+    }
+
     /// Returns the folder of the pipeline file, absolute; the current one for standard input.
     pub fn folder(&self) -> PathBuf {
         let folder = self.file.parent().unwrap_or(Path::new(""));

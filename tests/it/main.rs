@@ -22,6 +22,7 @@ mod reliability;
 mod rerun;
 mod server;
 mod shared;
+mod standing;
 mod store;
 mod sweep;
 mod teacher;

@@ -85,7 +85,8 @@ pub fn cache_here(common: &Common) -> PathBuf {
     cache_of(&language::project_root(&here), common)
 }
 
-fn cache_of(root: &Path, common: &Common) -> PathBuf {
+/// Returns the store's folder of a project.
+pub fn cache_of(root: &Path, common: &Common) -> PathBuf {
     common.cache.clone().unwrap_or_else(|| root.join(".watershed"))
 }
 
@@ -102,10 +103,12 @@ fn is_file(word: &str) -> bool {
     word == "-" || word.ends_with(".yaml") || word.ends_with(".yml")
 }
 
-fn file_of(words: &[String]) -> PathBuf {
+/// Returns the pipeline file that the words name.
+pub fn file_of(words: &[String]) -> PathBuf {
     words.first().filter(|w| is_file(w)).map_or_else(|| PathBuf::from("watershed.yaml"), PathBuf::from)
 }
 
-fn stages_of(words: &[String]) -> &[String] {
+/// Returns the words after the pipeline file.
+pub fn stages_of(words: &[String]) -> &[String] {
     if words.first().is_some_and(|w| is_file(w)) { &words[1..] } else { words }
 }

@@ -1,12 +1,16 @@
 //! `run`: executes what is not in the store yet.
 
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Args;
+use watershed_cache::Store;
 
 use super::{Choice, Common, Format, open, out, plan};
+use crate::compiled::{Compiled, Question};
 use crate::fault::StageError;
+use crate::language;
 use crate::plan::State;
 use crate::progress::Progress;
 use crate::run as engine;
@@ -55,6 +59,10 @@ pub struct Options {
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
+    let standing = Standing::of(options, common);
+    if let Some(code) = standing.as_ref().and_then(|standing| standing.run(options, common)) {
+        return code;
+    }
     let opened = open::session(&options.choice, common, kinds);
     let (session, targets) = match opened.and_then(|s| open::targets(&s, &options.choice).map(|t| (s, t))) {
         Ok(opened) => opened,
@@ -68,11 +76,51 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         Err(code) => return code,
     };
     match engine::run(&session, &targets, walk_options, listener(options, common)) {
-        Ok(outcome) => outcome.exit,
+        Ok(outcome) => {
+            if let (Some(standing), Some(compiled)) = (standing, &outcome.compiled) {
+                compiled.save(&standing.place);
+            }
+            outcome.exit
+        }
         Err(error) => {
             out::complain(format!("error: {error}"));
             if matches!(error, StageError::Environment(_)) { 6 } else { 1 }
         }
+    }
+}
+
+/// The way past everything for a run with nothing to do: see [`crate::compiled`].
+struct Standing {
+    place: PathBuf,
+    cache: PathBuf,
+}
+
+impl Standing {
+    /// Finds it; `None` for a pipeline from standard input.
+    fn of(options: &Options, common: &Common) -> Option<Standing> {
+        let choice = &options.choice;
+        let file = open::file_of(&choice.words);
+        let current = std::env::current_dir().ok().filter(|_| file != Path::new("-"))?;
+        let root = language::root_of(&file).ok()?;
+        let cache = open::cache_of(&root, common);
+        let question = Question {
+            file: &file,
+            stages: open::stages_of(&choice.words),
+            overrides: &choice.set,
+            sweep: choice.sweep.as_deref(),
+            cases: choice.cases.as_deref(),
+            cache: &cache,
+            current,
+        };
+        Some(Standing { place: question.place(&root), cache })
+    }
+
+    /// Ends the run at once if its compiled plan holds and nothing else is asked for.
+    fn run(&self, options: &Options, common: &Common) -> Option<i32> {
+        let plain = common.format == Format::Human && options.force.is_empty() && !options.frozen;
+        let compiled = Compiled::load(&self.place).filter(|_| plain)?;
+        let store = Store::open(&self.cache).ok().filter(|store| compiled.holds(store))?;
+        engine::stand_still(compiled, &store, listener(options, common)).ok().map(|()| 0)
     }
 }
 

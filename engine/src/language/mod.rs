@@ -30,12 +30,13 @@ use std::path::PathBuf;
 pub use json_schema::json_schema;
 pub use kinds::Kinds;
 pub use nearest::nearest;
-pub use place::project_root;
+pub use place::{project_root, root_of};
 pub(crate) use run_keys::common_schema;
 pub(crate) use shape::{join, range_words, words_or};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::environment;
 use crate::node::Node;
 use crate::study::{Case, CaseRef, Study};
 use crate::yaml;
@@ -68,9 +69,8 @@ pub struct LoadRequest {
 impl LoadRequest {
     /// Returns a request for a file as it stands.
     pub fn new(file: impl Into<PathBuf>) -> LoadRequest {
-        let env = |name: &str| std::env::var(name).ok();
         let (text, overrides, sweep, cases) = (None, Vec::new(), None, None);
-        LoadRequest { file: file.into(), text, overrides, sweep, cases, check_all: false, env }
+        LoadRequest { file: file.into(), text, overrides, sweep, cases, check_all: false, env: environment::read }
     }
 }
 

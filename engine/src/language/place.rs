@@ -41,6 +41,21 @@ pub fn project_root(folder: &Path) -> PathBuf {
     folder.ancestors().find(is_root).unwrap_or(folder).to_path_buf()
 }
 
+/// Returns the project around a pipeline file.
+///
+/// # Errors
+/// When the current folder is gone.
+pub fn root_of(file: &Path) -> io::Result<PathBuf> {
+    Ok(project_root(&folder_of(file, &std::env::current_dir()?)))
+}
+
+fn folder_of(file: &Path, current: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if file != Path::new("-") => normal(&current.join(parent)),
+        _ => current.to_path_buf(),
+    }
+}
+
 impl Place {
     /// Finds the folders of a pipeline; `-` stands in the current folder.
     ///
@@ -48,10 +63,7 @@ impl Place {
     /// When the current folder is gone.
     pub fn of(file: &Path) -> io::Result<Place> {
         let current = std::env::current_dir()?;
-        let folder = match file.parent() {
-            Some(parent) if file != Path::new("-") => normal(&current.join(parent)),
-            _ => current.clone(),
-        };
+        let folder = folder_of(file, &current);
         let root = project_root(&folder);
         Ok(Place {
             folder,

@@ -55,6 +55,8 @@ pub struct Tally {
     pub skipped: usize,
     /// Keys of the nodes that are done.
     pub keys: Vec<Option<Digest>>,
+    /// Their outputs.
+    pub outputs: Vec<Option<BTreeMap<String, Stored>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -163,7 +165,7 @@ impl<'a> Walk<'a> {
     }
 
     fn tally(self) -> Tally {
-        self.tally
+        Tally { outputs: self.outputs, ..self.tally }
     }
 
     fn run<'scope>(&mut self, scope: &'scope Scope<'scope, 'a>, receiver: &Receiver<Report>)

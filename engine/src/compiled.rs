@@ -1,0 +1,195 @@
+//! A compiled plan: what has to be as it was for a run to find nothing to do, so that such a run loads no pipeline.
+//!
+//! It is written after a run whose nodes are all done, in the disposable index, one file for each [`Question`]: a JSON line
+//! with everything that the run looked at outside the store, then the sightings of its records and blobs, then a digest. The
+//! next run asks the machine the same again; whatever it cannot confirm sends it the long way, so a compiled plan can cost
+//! milliseconds and never a wrong answer.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use watershed_cache::{Digest, Sightings, Stat, Store};
+
+use crate::environment;
+use crate::event::Event;
+use crate::graph::From;
+use crate::probe::Probe;
+use crate::session::Session;
+use crate::walk::Tally;
+
+/// Plans kept for each project; the oldest go first.
+const KEPT: usize = 64;
+
+/// Entries of an input folder beyond which watching costs as much as looking.
+const MOST_WATCHED: usize = 20_000;
+
+/// What the command line asks: the same question has the same plan.
+#[derive(Debug, Serialize)]
+pub struct Question<'a> {
+    /// The pipeline file as written.
+    pub file: &'a Path,
+    /// Stages asked for.
+    pub stages: &'a [String],
+    /// The `--set` options.
+    pub overrides: &'a [String],
+    /// The sweep.
+    pub sweep: Option<&'a str>,
+    /// Glob over its cases.
+    pub cases: Option<&'a str>,
+    /// The store.
+    pub cache: &'a Path,
+    /// The current folder.
+    pub current: PathBuf,
+}
+
+impl Question<'_> {
+    /// Returns the file that holds the plan of a project.
+    pub fn place(&self, root: &Path) -> PathBuf {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        let name = Digest::in_context("watershed 2026-11-24 compiled plan", &text).hex();
+        root.join(".watershed").join("index").join("plan").join(&name[..32])
+    }
+}
+
+/// What a run looked at, and what it found.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Compiled {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline file as run logs name it.
+    pub file: String,
+    /// The sweep.
+    pub sweep: Option<String>,
+    /// Nodes of the graph.
+    pub nodes: usize,
+    /// Nodes that were needed, all done.
+    pub done: usize,
+    /// The run whose log names them.
+    pub since: String,
+    /// Expectations, all held.
+    pub held: Vec<Event>,
+    began_ns: i128,
+    version: String,
+    boot: Option<String>,
+    watched: Vec<(PathBuf, Stat)>,
+    environment: environment::Noted,
+    probes: Vec<(Probe, String)>,
+    #[serde(skip)]
+    sightings: Sightings,
+}
+
+impl Compiled {
+    /// Compiles what a run looked at that began at `began_ns` and left nothing undone; `None` when something changed meanwhile
+    /// or cannot be watched.
+    pub fn of(session: &Session, tally: &Tally, since: &str, held: Vec<Event>, began_ns: i128) -> Option<Compiled> {
+        let done: Vec<_> =
+            tally.keys.iter().zip(&tally.outputs).filter_map(|(k, o)| Some(((*k)?, o.as_ref()?))).collect();
+        let sightings = Sightings::of(&session.store, done.iter().copied())?;
+        let young: BTreeSet<Digest> = sightings.records_since(began_ns).collect();
+        let stands = |(key, outputs): &(Digest, &_)| {
+            !young.contains(key) || session.store.peek(key).is_some_and(|record| record.outputs == **outputs)
+        };
+        if !done.iter().all(stands) {
+            return None;
+        }
+        Some(Compiled {
+            pipeline: session.study.name.clone(),
+            file: session.study.file_in_root(),
+            sweep: session.study.sweep.clone(),
+            nodes: session.graph.nodes.len(),
+            done: done.len(),
+            since: since.to_string(),
+            held,
+            began_ns,
+            version: env!("CARGO_PKG_VERSION").into(),
+            boot: session.store.boot().map(str::to_string),
+            watched: watched(session, tally)?,
+            environment: environment::noted(),
+            probes: session.asked(),
+            sightings,
+        })
+    }
+
+    /// Reads a plan; `None` when there is none or it is damaged.
+    pub fn load(place: &Path) -> Option<Compiled> {
+        let bytes = fs::read(place).ok()?;
+        let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+        (Digest::of(body).as_bytes() == digest).then_some(())?;
+        let end = body.iter().position(|&byte| byte == b'\n')?;
+        let mut compiled: Compiled = serde_json::from_slice(&body[..end]).ok()?;
+        compiled.sightings = Sightings::parse(&body[end + 1..])?;
+        Some(compiled)
+    }
+
+    /// Writes it. Failure costs time only, so it is not an error.
+    pub fn save(&self, place: &Path) {
+        let Some(folder) = place.parent() else { return };
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes.extend(self.sightings.to_bytes());
+        let digest = Digest::of(&bytes);
+        bytes.extend_from_slice(digest.as_bytes());
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(folder)?;
+            let temporary = tempfile::NamedTempFile::new_in(folder)?;
+            fs::write(temporary.path(), &bytes)?;
+            temporary.persist(place).map(drop).map_err(|e| e.error)
+        };
+        if write().is_ok() {
+            forget_oldest(folder);
+        }
+    }
+
+    /// Says whether a run now would find nothing to do: files, environment, probes and results are all as they were.
+    pub fn holds(&self, store: &Store) -> bool {
+        self.version == env!("CARGO_PKG_VERSION")
+            && self.boot.as_deref() == store.boot()
+            && environment::is_as(&self.environment)
+            && self.watched.iter().all(|(path, stat)| self.is_unchanged(path, stat))
+            && store.runs().join(&self.since).exists()
+            && self.sightings.hold(store)
+            && self.probes.iter().all(|(probe, answer)| probe.answer().is_ok_and(|now| now == *answer))
+    }
+
+    fn is_unchanged(&self, path: &Path, stat: &Stat) -> bool {
+        stat.is_settled_at(self.began_ns) && Stat::of(path).is_ok_and(|now| now == *stat)
+    }
+}
+
+/// Looks at the program, the pipeline file and the user's own inputs, folders with all that is in them.
+fn watched(session: &Session, tally: &Tally) -> Option<Vec<(PathBuf, Stat)>> {
+    let mut paths = vec![std::env::current_exe().ok()?, std::path::absolute(&session.study.file).ok()?];
+    let needed = session.graph.nodes.iter().zip(&tally.keys).filter(|(_, key)| key.is_some());
+    for input in needed.flat_map(|(node, _)| &node.inputs) {
+        if let From::Path { path, .. } = &input.from {
+            paths.push(path.clone());
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    let mut seen = Vec::new();
+    for path in paths {
+        watch(path, &mut seen)?;
+    }
+    Some(seen)
+}
+
+fn watch(path: PathBuf, seen: &mut Vec<(PathBuf, Stat)>) -> Option<()> {
+    (seen.len() < MOST_WATCHED).then_some(())?;
+    let items = if path.is_dir() { Some(fs::read_dir(&path).ok()?) } else { None };
+    let stat = Stat::of(&path).ok()?;
+    seen.push((path, stat));
+    items.into_iter().flatten().try_for_each(|item| watch(item.ok()?.path(), seen))
+}
+
+fn forget_oldest(folder: &Path) {
+    let Ok(items) = fs::read_dir(folder) else { return };
+    let mut plans: Vec<_> =
+        items.flatten().filter_map(|item| Some((item.metadata().ok()?.modified().ok()?, item.path()))).collect();
+    plans.sort();
+    for (_, path) in plans.iter().rev().skip(KEPT) {
+        let _ = fs::remove_file(path);
+    }
+}
