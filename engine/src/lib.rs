@@ -47,7 +47,7 @@ pub mod study;
 pub mod suffix;
 pub mod walk;
 pub mod worker;
-mod yaml;
+pub mod yaml;
 
 pub use fault::StageError;
 pub use job::{Job, JobInput, JobSpec};

@@ -16,7 +16,7 @@ fn the_reference_of_kinds_is_what_the_program_prints() {
 }
 
 /// Builds examples/custom-stage as its README says; returns the program.
-fn custom_stage() -> PathBuf {
+pub fn custom_stage() -> PathBuf {
     let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let build = ["build", "--quiet", "--offline", "--workspace", "--example", "custom-stage", "--manifest-path"];

@@ -20,6 +20,7 @@ mod model;
 mod project;
 mod reliability;
 mod rerun;
+mod schema;
 mod server;
 mod shared;
 mod standing;

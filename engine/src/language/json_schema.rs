@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::language::kinds::{KindEntry, Kinds};
 use crate::language::pipeline::RESERVED;
+use crate::language::reference::REMOTE;
 use crate::language::run_keys::common_schema;
 
 /// Returns the schema of pipelines that use these kinds.
@@ -20,15 +21,10 @@ pub fn json_schema(kinds: &Kinds) -> Value {
         add_properties(&mut all_run, &run);
         rules.push(rule(entry, with_common(run, &common), &mut defs));
     }
-    defs.insert(
-        "reference".into(),
-        json!({"type": "string", "pattern": "\\$\\{", "description": "a value from `params` or `env`"}),
-    );
+    all_run["additionalProperties"] = Value::Bool(false);
+    defs.insert("reference".into(), reference());
     defs.insert("source".into(), source());
-    defs.insert(
-        "overrides".into(),
-        json!({"type": "object", "description": "override paths, as --set takes them, and their values"}),
-    );
+    defs.insert("overrides".into(), overrides());
     defs.insert("sweep".into(), sweep());
     defs.insert("stage".into(), stage(kinds, rules));
     json!({
@@ -75,21 +71,58 @@ fn roots() -> Value {
     json!({
         "type": "object",
         "description": "Folders outside the project that inputs name as `ROOT:path`.",
+        "propertyNames": {"pattern": "^[^./@:]+$", "not": {"enum": REMOTE}},
         "additionalProperties": {"anyOf": [{"type": "string"}, folder]},
     })
 }
 
+fn reference() -> Value {
+    json!({
+        "type": "string",
+        "pattern": "\\$\\{(params|env)\\.[^}]+\\}",
+        "description": "a value from `params` or `env`",
+    })
+}
+
+/// Paths, what stands in a root or far away, outputs of stages, and texts that a reference makes one of these.
 fn source() -> Value {
-    json!({"type": "string", "description": "`STAGE`, `STAGE.port`, `STAGE.port/path`, or a path that begins with `./`, `../` or `/`"})
+    json!({
+        "type": "string",
+        "pattern": "^(\\.{0,2}/.*|\\.{1,2}|[^./@:]+:[^\\\\].*|[A-Za-z_][A-Za-z0-9_-]*(\\.[A-Za-z0-9_-]+(/.+)?)?(@.+)?|.*\\$\\{.*)$",
+        "description": "`STAGE`, `STAGE.port`, `STAGE.port/path`, a path that begins with `./`, `../` or `/`, or `ROOT:path`",
+    })
+}
+
+fn overrides() -> Value {
+    json!({
+        "type": "object",
+        "propertyNames": {"pattern": "^[^.]+\\..+$"},
+        "description": "override paths, as --set takes them, and their values",
+    })
 }
 
 fn sweep() -> Value {
+    let points = json!({"type": "array", "minItems": 1});
+    let bound_points = json!({"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 2}});
+    let any = ["cases", "grid", "random", "extends"].map(|key| json!({"required": [key]}));
     json!({
         "type": "object",
         "additionalProperties": false,
+        "anyOf": any,
         "properties": {
-            "cases": {"type": "object", "additionalProperties": {"$ref": "#/$defs/overrides"}, "description": "Name to overrides."},
-            "grid": {"type": "object", "additionalProperties": {"type": "array"}, "description": "Override path to its values."},
+            "cases": {
+                "type": "object",
+                "propertyNames": {"pattern": "^[^/]+$"},
+                "additionalProperties": {"$ref": "#/$defs/overrides"},
+                "description": "Name to overrides.",
+            },
+            "grid": {
+                "type": "object",
+                "propertyNames": {"pattern": "^[^.]+\\..+$"},
+                "patternProperties": {",": bound_points},
+                "additionalProperties": points,
+                "description": "Override path to its values.",
+            },
             "random": {"type": "object", "description": "Not available yet."},
             "set": {"$ref": "#/$defs/overrides"},
             "extends": {"type": "string", "description": "A sweep whose cases and axes this one begins with."},

@@ -2,6 +2,9 @@
 
 use crate::study::CaseRef;
 
+/// What stands before `:` in inputs from elsewhere, so that no root is called so.
+pub const REMOTE: [&str; 3] = ["hf", "http", "https"];
+
 /// A text of `in:`, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference<'t> {
@@ -34,8 +37,7 @@ pub fn parse<'t>(text: &'t str, is_case: impl Fn(&str, &str) -> bool) -> Referen
         return Reference::Path(text);
     }
     if let Some((head, rest)) = text.split_once(':').filter(|(head, _)| !head.contains(['.', '@', '/'])) {
-        let is_remote = matches!(head, "hf" | "https" | "http");
-        return if is_remote { Reference::Remote(head) } else { Reference::Rooted(head, rest) };
+        return if REMOTE.contains(&head) { Reference::Remote(head) } else { Reference::Rooted(head, rest) };
     }
     let Some((left, right)) = text.split_once('@') else {
         let (stage, port, inside) = split_port(text);

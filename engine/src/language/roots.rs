@@ -6,13 +6,14 @@ use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::language::pipeline::unknown_key;
 use crate::language::place::Place;
+use crate::language::reference::REMOTE;
 use crate::node::Node;
 
 /// Reads `roots: {NAME: {env: VARIABLE, default: path}}`, or `{NAME: path}` for short, into `place`.
 pub fn read(tree: &Node, place: &mut Place, lookup: fn(&str) -> Option<String>, faults: &mut Diagnostics) {
     let entries = tree.get("roots").and_then(Node::as_map).unwrap_or_default();
     for (key, node) in entries {
-        if matches!(key.text.as_str(), "hf" | "http" | "https") || key.text.contains(['.', '/', '@', ':']) {
+        if REMOTE.contains(&key.text.as_str()) || key.text.contains(['.', '/', '@', ':']) {
             let message = format!("a root may not be called `{}`", key.text);
             faults.push(
                 Diagnostic::at(code::WRONG_SHAPE, key.span, message).help("call it otherwise, for example `models`"),
