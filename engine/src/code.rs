@@ -88,7 +88,7 @@ codes! {
     MISSING_PARAMETER = "E013", "a parameter without a default is missing",
         "Write it in the stage's `with`.";
     UNKNOWN_SOURCE = "E014", "an input that nothing writes",
-        "An input is `STAGE`, `STAGE.port`, `STAGE.port/path`, or a path that begins with `./`, `../` or `/`.";
+        "An input is `STAGE`, `STAGE.port`, `STAGE.port/path`, a path that begins with `./`, `../` or `/`, `ROOT:path`, `hf:OWNER/NAME@COMMIT` or `https://ADDRESS#sha256=DIGEST`.";
     UNKNOWN_PORT = "E015", "a port that the kind does not have",
         "`watershed kinds KIND` prints the ports of a kind.";
     MISSING_INPUT = "E016", "a required input is missing",
@@ -108,7 +108,7 @@ codes! {
     NOT_A_FILE = "E023", "a path that is neither a file nor a folder",
         "Devices, pipes and sockets cannot be inputs.";
     NOT_AVAILABLE = "E024", "a form that this version does not have yet",
-        "The language reserves it.";
+        "The language reserves it. What lies in a bucket or on a server of files is downloaded into the project first, or named by `https:`.";
     UNKNOWN_NAME = "E025", "an unknown name in `${}`",
         "`${params.x}` needs `x` in `params:`; `${env.X}` needs `X` in `env:`. Write `$${` for a plain `${`.";
     PARAMS_CYCLE = "E026", "parameters that are made of each other",
@@ -127,6 +127,8 @@ codes! {
         "Write `STAGE.METRIC: \"<= 0.05\"` with one of `<=`, `<`, `>=`, `>`, `==`; the stage has an output of type `metrics`.";
     BAD_RUN_KEY = "E033", "a `run` key with an unusable value",
         "Sizes are `8GB` or `512MiB`, times `90s`, `15m`, `6h` or `2d`.";
+    UNPINNED = "E034", "an input from elsewhere that is not pinned",
+        "What is named by a branch or an address alone may change from one day to the next. `hf:` takes a whole commit and reads the Hugging Face cache, `https:` takes `#sha256=DIGEST` and is fetched once. Addresses are kept in records, so they hold no secrets.";
 }
 
 codes! {

@@ -106,7 +106,11 @@ fn known_inputs(session: &Session, node: &Node, outputs: &dyn Outputs) -> Result
     Ok(known)
 }
 
-fn file_inside(session: &Session, folder: &Artifact, path: &str) -> Result<Artifact, StageError> {
+/// Finds a file of a folder output.
+///
+/// # Errors
+/// When the folder lacks it.
+pub fn file_inside(session: &Session, folder: &Artifact, path: &str) -> Result<Artifact, StageError> {
     let tree = session.store.tree(&folder.digest).map_err(crate::session::store_error)?;
     let Some(entry) = tree.entries.iter().find(|e| e.path == path) else {
         let names: Vec<&str> = tree.entries.iter().map(|e| e.path.as_str()).take(20).collect();

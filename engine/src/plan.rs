@@ -92,7 +92,10 @@ pub fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> Pre
         let path = match &input.from {
             From::Path { path, .. } => Some(path.clone()),
             From::Node { node, port, inside: None } => known.of(*node).and_then(|o| blob(session, o.get(port)?)),
-            From::Node { .. } => None,
+            From::Node { node, port, inside: Some(inside) } => known
+                .of(*node)
+                .and_then(|o| lookup::file_inside(session, &o.get(port)?.artifact, inside).ok())
+                .map(|file| session.store.blob(&file.digest)),
         };
         if let Some(path) = path {
             inputs.ports.entry(input.port.clone()).or_default().push((input.label.clone(), path));

@@ -59,6 +59,9 @@ pub trait Stage: Serialize + DeserializeOwned + JsonSchema + Default + Send + Sy
     const REPRODUCIBLE: Reproducible = Reproducible::Yes;
     /// Which program executes it.
     const HOME: Home = Home::Engine;
+    /// Whether the kind brings the file at `url` with the digest `sha256` into its output `files` under the name `file`: the
+    /// engine makes a stage of it for each `https:` input, and `use:` cannot name it.
+    const FETCHES: bool = false;
     /// Keys of `run:` that only this kind has; they are in no key.
     type Run: Serialize + DeserializeOwned + JsonSchema + Default;
 
@@ -108,6 +111,8 @@ pub struct Kind {
     pub reproducible: Reproducible,
     /// See [`Stage::HOME`].
     pub home: Home,
+    /// See [`Stage::FETCHES`].
+    pub fetches: bool,
     /// JSON Schema of `with`.
     pub schema: fn() -> Value,
     /// JSON Schema of the kind's own `run` keys.
@@ -139,6 +144,7 @@ impl Kind {
             version: S::VERSION,
             reproducible: S::REPRODUCIBLE,
             home: S::HOME,
+            fetches: S::FETCHES,
             schema: || schemars::schema_for!(S).to_value(),
             run_schema: || schemars::schema_for!(S::Run).to_value(),
             defaults: || to_value(&S::default()),

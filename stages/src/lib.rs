@@ -12,6 +12,7 @@ pub mod command;
 pub mod day;
 pub mod evaluate;
 pub mod examples;
+pub mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod formats;
@@ -22,6 +23,7 @@ pub mod ingest;
 pub mod lora_train;
 pub mod metrics;
 pub mod mix;
+pub mod network;
 pub mod prompt;
 pub mod random_model;
 pub mod recommend;
@@ -52,5 +54,6 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<baseline::Baseline>(),
         Kind::of::<evaluate::Evaluate>(),
         Kind::of::<command::Command>(),
+        Kind::of::<fetch::Fetch>(),
     ]
 }

@@ -39,7 +39,8 @@ fn golden_outputs_are_those_of_each_kinds_version() {
     let ran = project.run(&["pipeline.yaml", "--keep-going"]);
     let written = written(&project, &ran);
     let mut faults = Vec::new();
-    for kind in kinds() {
+    // What is fetched is pinned by its digest already.
+    for kind in kinds().into_iter().filter(|kind| !kind.fetches) {
         match written.get(kind.name) {
             Some(lines) => faults.extend(compare(kind.name, kind.version, lines)),
             None if ran.error("tuned").contains("needs the program `watershed-torch`") => {

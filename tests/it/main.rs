@@ -19,6 +19,7 @@ mod language;
 mod model;
 mod project;
 mod reliability;
+mod remote;
 mod rerun;
 mod schema;
 mod server;

@@ -37,6 +37,11 @@ impl Server {
         self.asked.lock().unwrap().contains(text)
     }
 
+    /// Returns how many requests came.
+    pub fn times_asked(&self) -> usize {
+        self.asked.lock().unwrap().matches("HTTP/1.1\r\n").count()
+    }
+
     fn says(answer: String) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, asked) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(String::new())));

@@ -10,7 +10,7 @@ pub fn check(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         Ok(study) => study,
         Err(code) => return code,
     };
-    let stages = study.cases.first().map_or(0, |c| c.stages.len());
+    let stages = study.cases.first().map_or(0, |c| c.stages.iter().filter(|stage| !stage.kind.fetches).count());
     match common.format {
         Format::Json => out::json(&json!({"errors": []})),
         Format::Human if study.sweep.is_some() => {

@@ -21,7 +21,7 @@ pub struct Options {
 }
 
 pub fn kinds(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
-    let all = kinds();
+    let all: Vec<Kind> = kinds().into_iter().filter(|kind| !kind.fetches).collect();
     let chosen: Vec<&Kind> = all.iter().filter(|k| options.kind.as_deref().is_none_or(|n| n == k.name)).collect();
     if chosen.is_empty() {
         return unknown(options.kind.as_deref().unwrap_or_default(), &all);

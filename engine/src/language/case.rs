@@ -1,5 +1,6 @@
 //! One case of a pipeline, from its tree (overrides applied) to its checked stages.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -74,7 +75,15 @@ pub fn check(tree: &Node, context: &Context<'_>, faults: &mut Diagnostics) -> Ch
     let drafts: Vec<Draft<'_>> = text.stages.iter().map(|s| draft(s, &text, &scope, context, faults)).collect();
     let writers: Vec<Writer> = drafts.iter().map(writer).collect();
     let by_name: HashMap<&str, usize> = writers.iter().enumerate().map(|(index, w)| (w.name.as_str(), index)).collect();
-    let sources = Sources { stages: &writers, by_name: &by_name, sweeps: context.sweeps, place: context.place };
+    let sources = Sources {
+        stages: &writers,
+        by_name: &by_name,
+        sweeps: context.sweeps,
+        place: context.place,
+        lookup: context.lookup,
+        can_fetch: context.kinds.fetcher().is_some(),
+        fetches: RefCell::default(),
+    };
     let bound: Vec<Vec<Bound>> = drafts
         .iter()
         .zip(&writers)
@@ -83,8 +92,10 @@ pub fn check(tree: &Node, context: &Context<'_>, faults: &mut Diagnostics) -> Ch
     let expect = text.expect.map(|node| expect::read(node, &writers, faults)).unwrap_or_default();
     let edges =
         writers.iter().zip(&bound).flat_map(|(reader, list)| list.iter().filter_map(|b| edge(reader, b))).collect();
-    let stages =
-        drafts.into_iter().zip(writers).zip(bound).filter_map(|((d, w), b)| finish(d, w, b)).map(Arc::new).collect();
+    let fetched = sources.fetches.into_inner();
+    let fetchers = fetched.values().filter_map(|fetch| Some(fetch.define(context.kinds.fetcher()?)));
+    let own = drafts.into_iter().zip(writers).zip(bound).filter_map(|((d, w), b)| finish(d, w, b)).map(Arc::new);
+    let stages = fetchers.chain(own).collect();
     Checked { name: text.name.map(str::to_string), stages, edges, expect }
 }
 

@@ -1,9 +1,13 @@
 //! Inputs of a stage: short forms spelled out, types compared, files looked at.
 
+mod remote;
+
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::language::fetch::Fetch;
 use crate::language::nearest::{did_you_mean, listed, nearest};
 use crate::language::place::Place;
 use crate::language::reference::{self, OutputRef, Reference};
@@ -33,6 +37,12 @@ pub struct Sources<'a> {
     pub sweeps: &'a BTreeMap<String, Vec<String>>,
     /// Files.
     pub place: &'a Place,
+    /// Reads the environment.
+    pub lookup: fn(&str) -> Option<String>,
+    /// Whether the program has a kind that fetches.
+    pub can_fetch: bool,
+    /// Files to fetch that inputs named so far, by the name of their stage.
+    pub fetches: RefCell<BTreeMap<String, Fetch>>,
 }
 
 /// An input and where it is written.
@@ -191,13 +201,7 @@ impl<'a> Binder<'a, '_> {
         let found = match self.parse(text) {
             Reference::Path(path) => self.file(port, path, text, node),
             Reference::Rooted(root, path) => self.rooted(port, root, path, text, node),
-            Reference::Remote(scheme) => {
-                let message = format!("`{scheme}:` inputs are not available yet");
-                let fault = Diagnostic::at(code::NOT_AVAILABLE, node.span, message);
-                self.faults
-                    .push(fault.help("download it into the project and write its path, for example `./models/NAME`"));
-                None
-            }
+            Reference::Remote(scheme, rest) => self.remote(port, scheme, rest, text, node),
             Reference::Output(output) => self.output(port, &output, text, node),
         };
         let Some((name, source, record)) = found else { return };

@@ -84,12 +84,21 @@ fn reference() -> Value {
     })
 }
 
-/// Paths, what stands in a root or far away, outputs of stages, and texts that a reference makes one of these.
+/// Paths, what stands in a root or elsewhere, outputs of stages, and texts that a reference makes one of these.
 fn source() -> Value {
+    let path = r"\.{0,2}/.*|\.{1,2}";
+    let output = r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+(/.+)?)?(@.+)?";
     json!({
         "type": "string",
-        "pattern": "^(\\.{0,2}/.*|\\.{1,2}|[^./@:]+:[^\\\\].*|[A-Za-z_][A-Za-z0-9_-]*(\\.[A-Za-z0-9_-]+(/.+)?)?(@.+)?|.*\\$\\{.*)$",
-        "description": "`STAGE`, `STAGE.port`, `STAGE.port/path`, a path that begins with `./`, `../` or `/`, or `ROOT:path`",
+        "anyOf": [
+            {"pattern": format!(r"^({path}|{output})$")},
+            {"pattern": r"^[^./@:]+:[^\\].*$", "not": {"pattern": format!("^({}):", REMOTE.join("|"))}},
+            {"pattern": r"^hf:([^/@]+/){0,2}[^/@]+@[0-9a-f]{40}(/.+)?$"},
+            {"pattern": r"^https?://[^#@\s]+#sha256=[0-9A-Fa-f]{64}$"},
+            {"$ref": "#/$defs/reference"},
+        ],
+        "description": "`STAGE`, `STAGE.port`, `STAGE.port/path`, a path that begins with `./`, `../` or `/`, `ROOT:path`, \
+                        `hf:OWNER/NAME@COMMIT` or `https://ADDRESS#sha256=DIGEST`",
     })
 }
 

@@ -12,6 +12,7 @@ use crate::stage::Kind;
 pub struct Kinds {
     entries: Vec<KindEntry>,
     by_name: HashMap<&'static str, usize>,
+    fetcher: Option<Arc<Kind>>,
 }
 
 /// One kind and its schemas.
@@ -27,9 +28,15 @@ pub struct KindEntry {
 impl Kinds {
     /// Takes the kinds in the order of the documentation.
     pub fn new(kinds: Vec<Kind>) -> Kinds {
-        let entries: Vec<KindEntry> = kinds.into_iter().map(KindEntry::new).collect();
+        let (fetchers, named): (Vec<Kind>, Vec<Kind>) = kinds.into_iter().partition(|kind| kind.fetches);
+        let entries: Vec<KindEntry> = named.into_iter().map(KindEntry::new).collect();
         let by_name = entries.iter().enumerate().map(|(index, entry)| (entry.kind.name, index)).collect();
-        Kinds { entries, by_name }
+        Kinds { entries, by_name, fetcher: fetchers.into_iter().next().map(Arc::new) }
+    }
+
+    /// Returns the kind that fetches `https:` inputs, if the program has one.
+    pub fn fetcher(&self) -> Option<&Arc<Kind>> {
+        self.fetcher.as_ref()
     }
 
     /// Returns the kind called `name`.

@@ -9,6 +9,8 @@
 mod case;
 mod cycle;
 mod expect;
+mod fetch;
+mod hub;
 mod input;
 mod interpolate;
 mod json_schema;

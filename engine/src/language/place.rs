@@ -118,6 +118,15 @@ impl Place {
         })
     }
 
+    /// Says what is wrong with a path in a folder of its own that no link may leave, if anything is.
+    pub fn check_within(&self, folder: &Path, path: &Path, text: &str, span: Span) -> Option<Diagnostic> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let verdict =
+            if real(path).starts_with(real(folder)) { kind_of(path) } else { Verdict::Outside(Some(real(path))) };
+        self.verdicts.borrow_mut().insert(path.to_path_buf(), verdict);
+        self.check(path, text, span)
+    }
+
     fn look(&self, path: &Path) -> Verdict {
         if !self.allowed().any(|root| path.starts_with(root)) {
             return Verdict::Outside(None);
@@ -134,15 +143,19 @@ impl Place {
         if !real_roots.iter().any(|root| real.starts_with(root)) {
             return Verdict::Outside(Some(real));
         }
-        match real.metadata() {
-            Ok(found) if found.is_file() || found.is_dir() => Verdict::Fine,
-            Ok(_) => Verdict::Odd,
-            Err(e) => Verdict::Unreadable(e.to_string()),
-        }
+        kind_of(&real)
     }
 
     fn allowed(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(self.root.as_path()).chain(self.roots.values().map(PathBuf::as_path))
+    }
+}
+
+fn kind_of(path: &Path) -> Verdict {
+    match path.metadata() {
+        Ok(found) if found.is_file() || found.is_dir() => Verdict::Fine,
+        Ok(_) => Verdict::Odd,
+        Err(e) => Verdict::Unreadable(e.to_string()),
     }
 }
 

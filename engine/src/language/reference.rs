@@ -1,9 +1,9 @@
-//! What the text of an input says: a path, an output of a stage, or a form that is not there yet.
+//! What the text of an input says: a path, an output of a stage, or something from elsewhere.
 
 use crate::study::CaseRef;
 
 /// What stands before `:` in inputs from elsewhere, so that no root is called so.
-pub const REMOTE: [&str; 3] = ["hf", "http", "https"];
+pub const REMOTE: [&str; 7] = ["hf", "http", "https", "ftp", "gs", "s3", "az"];
 
 /// A text of `in:`, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub enum Reference<'t> {
     Path(&'t str),
     /// `ROOT:path`.
     Rooted(&'t str, &'t str),
-    /// `hf:...`, `https:...`.
-    Remote(&'t str),
+    /// `hf:...`, `https:...`: what stands before and behind the colon.
+    Remote(&'t str, &'t str),
     /// `S`, `S.port`, `S.port/path`, each perhaps with `@*` or `@SWEEP/CASE`.
     Output(OutputRef<'t>),
 }
@@ -37,7 +37,7 @@ pub fn parse<'t>(text: &'t str, is_case: impl Fn(&str, &str) -> bool) -> Referen
         return Reference::Path(text);
     }
     if let Some((head, rest)) = text.split_once(':').filter(|(head, _)| !head.contains(['.', '@', '/'])) {
-        return if REMOTE.contains(&head) { Reference::Remote(head) } else { Reference::Rooted(head, rest) };
+        return if REMOTE.contains(&head) { Reference::Remote(head, rest) } else { Reference::Rooted(head, rest) };
     }
     let Some((left, right)) = text.split_once('@') else {
         let (stage, port, inside) = split_port(text);
@@ -112,8 +112,8 @@ mod tests {
     fn paths_and_later_forms_are_told_apart() {
         let parse = |text| parse(text, |_, _| false);
         assert_eq!(parse("../a.b"), Reference::Path("../a.b"));
-        assert_eq!(parse("hf:org/name@abc"), Reference::Remote("hf"));
-        assert_eq!(parse("https://x/y"), Reference::Remote("https"));
+        assert_eq!(parse("hf:org/name@abc"), Reference::Remote("hf", "org/name@abc"));
+        assert_eq!(parse("https://x/y"), Reference::Remote("https", "//x/y"));
         assert_eq!(parse("models:llama/1.gguf"), Reference::Rooted("models", "llama/1.gguf"));
     }
 }

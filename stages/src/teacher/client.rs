@@ -1,10 +1,11 @@
 //! The HTTP client: one exchange at a time, pinned address, no redirects, bounded replies, the key redacted.
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use watershed_engine::StageError;
+
+use crate::network::cause;
 
 use super::endpoint::Endpoint;
 use super::run_keys::TeacherRun;
@@ -44,7 +45,7 @@ impl Client {
         let builder = if endpoint.is_https() { builder.https_only(true) } else { builder.tls_certs_only([]) };
         let http = builder
             .build()
-            .map_err(|e| StageError::Environment(format!("cannot make an https client: {}", causes(&e))))?;
+            .map_err(|e| StageError::Environment(format!("cannot make an https client: {}", cause(&e))))?;
         Ok(Client { http, url: endpoint.chat_url(), secret })
     }
 
@@ -103,16 +104,7 @@ fn describe(error: &reqwest::Error) -> String {
     match error {
         e if e.is_connect() && e.is_timeout() => format!("cannot be reached within {} s", CONNECT_TIMEOUT.as_secs()),
         e if e.is_timeout() => "does not answer within `run.request_timeout`".into(),
-        e if e.is_connect() => format!("cannot be reached: {}", causes(e)),
-        e => format!("breaks the connection: {}", causes(e)),
+        e if e.is_connect() => format!("cannot be reached: {}", cause(e)),
+        e => format!("breaks the connection: {}", cause(e)),
     }
-}
-
-/// Returns the innermost cause: the outer ones repeat the address.
-fn causes(error: &reqwest::Error) -> String {
-    let mut inner: &dyn Error = error;
-    while let Some(next) = inner.source() {
-        inner = next;
-    }
-    inner.to_string()
 }

@@ -2,6 +2,7 @@
 
 use watershed_engine::{Job, StageError};
 
+use crate::network::block_on;
 use crate::record::example::Example;
 
 use super::TeacherLabel;
@@ -51,15 +52,6 @@ pub fn label(params: &TeacherLabel, run: &TeacherRun, prompts: &[Example], job: 
     ended.map_err(|e| explain(e, &endpoint, dispatch.rows_done(), prompts.len()))?;
     let tally = Tally { memo_hits, ..dispatch.tally.clone() };
     Ok(spread(&asks, dispatch.outcomes.into_iter(), prompts.len(), tally))
-}
-
-/// Runs a future on this thread; the runtime lives no longer than the requests.
-fn block_on<F: Future>(future: F) -> Result<F::Output, StageError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| StageError::Environment(format!("cannot start the network loop: {e}")))?;
-    Ok(runtime.block_on(future))
 }
 
 fn rows(asks: &Asks, chosen: impl Iterator<Item = bool>) -> u64 {
