@@ -129,6 +129,8 @@ codes! {
         "Sizes are `8GB` or `512MiB`, times `90s`, `15m`, `6h` or `2d`.";
     UNPINNED = "E034", "an input from elsewhere that is not pinned",
         "What is named by a branch or an address alone may change from one day to the next. `hf:` takes a whole commit and reads the Hugging Face cache, `https:` takes `#sha256=DIGEST` and is fetched once. Addresses are kept in records, so they hold no secrets.";
+    UNKNOWN_STAGE = "E035", "a stage that the pipeline does not have",
+        "Stages on the command line are named as in `stages:`, in a sweep perhaps with their case: `STAGE@CASE`.";
 }
 
 codes! {

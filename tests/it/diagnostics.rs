@@ -9,8 +9,8 @@ use watershed_engine::code::ALL;
 
 use crate::project::{Project, rows};
 
-/// Codes that no text of a pipeline gives: the file itself cannot be read.
-const NOT_BY_TEXT: [&str; 1] = ["E001"];
+/// Codes that no text of a pipeline gives: the file itself cannot be read, the command line names no stage.
+const NOT_BY_TEXT: [&str; 2] = ["E001", "E035"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics")

@@ -8,6 +8,7 @@ mod cache;
 mod campaign;
 mod cli;
 mod command;
+mod config;
 mod crash;
 mod diagnostics;
 mod docs;

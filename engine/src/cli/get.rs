@@ -87,7 +87,7 @@ fn from_pipeline(
     let mut choice = options.choice.clone();
     choice.words.pop();
     let session = open::session(&choice, common, kinds).map_err(|code| (code, String::new()))?;
-    let nodes = open::nodes_named(&session, stage).map_err(|code| (code, String::new()))?;
+    let nodes = open::nodes_named(&session, stage, common).map_err(|code| (code, String::new()))?;
     let [node] = nodes.as_slice() else {
         return Err((3, format!("there are several cases of `{stage}`; write `{stage}@CASE`")));
     };

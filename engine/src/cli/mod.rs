@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod config;
 mod explain;
 mod get;
 mod graph;
@@ -84,6 +85,8 @@ enum Command {
     Init(init::Options),
     /// Says everything that is wrong with a pipeline, without running it.
     Check(Choice),
+    /// Shows the pipeline with everything filled in, and where each value comes from.
+    Config(config::Options),
     /// Tells what `run` would do, and why.
     Plan(plan::Options),
     /// Executes what is not in the store yet.
@@ -159,6 +162,7 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
     match cli.command {
         Command::Init(options) => init::init(&options, templates),
         Command::Check(choice) => check::check(&choice, common, kinds),
+        Command::Config(options) => config::config(&options, common, kinds),
         Command::Plan(options) => plan::plan(&options, common, kinds),
         Command::Run(options) => run::run(&options, common, kinds),
         Command::Why(choice) => why::why(&choice, common, kinds),

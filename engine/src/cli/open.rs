@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Choice, Common, Format, out};
-use crate::diagnostic::Diagnostics;
+use crate::code;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::graph::NodeId;
 use crate::language::{self, Kinds, LoadRequest};
 use crate::session::Session;
@@ -18,6 +19,19 @@ pub const INVALID: i32 = 3;
 /// # Errors
 /// The exit code, after the diagnostics were printed.
 pub fn study(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>, check_all: bool) -> Result<Study, i32> {
+    request(choice, common, kinds, check_all).map(|(_, study)| study)
+}
+
+/// The same, with what was asked for.
+///
+/// # Errors
+/// The exit code, after the diagnostics were printed.
+pub fn request(
+    choice: &Choice,
+    common: &Common,
+    kinds: fn() -> Vec<Kind>,
+    check_all: bool,
+) -> Result<(LoadRequest, Study), i32> {
     let file = file_of(&choice.words);
     let request = LoadRequest {
         text: if file == Path::new("-") {
@@ -31,7 +45,8 @@ pub fn study(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>, check_a
         check_all,
         ..LoadRequest::new(file)
     };
-    language::load(&request, &Kinds::new(kinds())).map_err(|faults| refuse(&faults, common))
+    let study = language::load(&request, &Kinds::new(kinds())).map_err(|faults| refuse(&faults, common))?;
+    Ok((request, study))
 }
 
 /// Opens the pipeline that a command names on its store.
@@ -51,10 +66,10 @@ pub fn session(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> Re
 ///
 /// # Errors
 /// Exit code 3 for a name that there is not.
-pub fn targets(session: &Session, choice: &Choice) -> Result<Vec<NodeId>, i32> {
+pub fn targets(session: &Session, choice: &Choice, common: &Common) -> Result<Vec<NodeId>, i32> {
     let mut nodes = Vec::new();
     for word in stages_of(&choice.words) {
-        nodes.extend(nodes_named(session, word)?);
+        nodes.extend(nodes_named(session, word, common)?);
     }
     Ok(nodes)
 }
@@ -63,7 +78,7 @@ pub fn targets(session: &Session, choice: &Choice) -> Result<Vec<NodeId>, i32> {
 ///
 /// # Errors
 /// Exit code 3 for a name that there is not.
-pub fn nodes_named(session: &Session, word: &str) -> Result<Vec<NodeId>, i32> {
+pub fn nodes_named(session: &Session, word: &str, common: &Common) -> Result<Vec<NodeId>, i32> {
     let (stage, case) =
         word.split_once('@').map_or((word, None), |(s, c)| (s, Some(c.rsplit('/').next().unwrap_or(c))));
     let found: Vec<NodeId> = match case {
@@ -73,10 +88,31 @@ pub fn nodes_named(session: &Session, word: &str) -> Result<Vec<NodeId>, i32> {
     if !found.is_empty() {
         return Ok(found);
     }
-    let names = session.graph.nodes.iter().map(|n| n.stage.name.as_str());
-    let help = language::nearest(stage, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-    out::complain(format!("error: there is no stage `{word}` in `{}`{help}", session.study.name));
-    Err(INVALID)
+    Err(unknown_stage(word, &session.study, common))
+}
+
+/// Tells that there is no such stage; returns the exit code.
+pub fn unknown_stage(word: &str, study: &Study, common: &Common) -> i32 {
+    let stages = study.cases.iter().flat_map(|case| &case.stages).filter(|stage| !stage.kind.fetches);
+    let mut names: Vec<&str> = stages.map(|stage| stage.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let (stage, case) = word.split_once('@').map_or((word, None), |(stage, case)| (stage, Some(case)));
+    let help = match case.filter(|_| names.contains(&stage)) {
+        Some(_) if study.sweep.is_none() => "cases need `--sweep NAME`".to_string(),
+        Some(case) => {
+            let cases = || study.cases.iter().filter_map(|case| case.name.as_deref());
+            language::nearest(case, cases())
+                .map_or_else(|| language::listed("cases", cases()), |near| format!("did you mean `{stage}@{near}`?"))
+        }
+        None => language::nearest(stage, names.iter().copied()).map_or_else(
+            || language::listed("stages", names.iter().copied()),
+            |near| format!("did you mean `{near}`?"),
+        ),
+    };
+    let message = format!("there is no stage `{word}` in `{}`", study.name);
+    let fault = Diagnostic::nowhere(code::UNKNOWN_STAGE, message).help(help);
+    refuse(&Diagnostics { errors: vec![fault], ..Diagnostics::default() }, common)
 }
 
 /// Returns the store's folder for commands that need no pipeline: of the project around the current folder.

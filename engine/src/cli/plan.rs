@@ -26,7 +26,7 @@ pub const PENDING: i32 = 10;
 
 pub fn plan(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
     let opened = open::session(&options.choice, common, kinds);
-    let (session, targets) = match opened.and_then(|s| open::targets(&s, &options.choice).map(|t| (s, t))) {
+    let (session, targets) = match opened.and_then(|s| open::targets(&s, &options.choice, common).map(|t| (s, t))) {
         Ok(opened) => opened,
         Err(code) => return code,
     };

@@ -64,14 +64,14 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         return code;
     }
     let opened = open::session(&options.choice, common, kinds);
-    let (session, targets) = match opened.and_then(|s| open::targets(&s, &options.choice).map(|t| (s, t))) {
+    let (session, targets) = match opened.and_then(|s| open::targets(&s, &options.choice, common).map(|t| (s, t))) {
         Ok(opened) => opened,
         Err(code) => return code,
     };
     if options.frozen {
         return frozen(&session, &targets, common);
     }
-    let walk_options = match walk_options(options, &session) {
+    let walk_options = match walk_options(options, &session, common) {
         Ok(walk_options) => walk_options,
         Err(code) => return code,
     };
@@ -135,11 +135,11 @@ fn frozen(session: &Session, targets: &[usize], common: &Common) -> i32 {
     if pending { plan::PENDING } else { 0 }
 }
 
-fn walk_options(options: &Options, session: &Session) -> Result<walk::Options, i32> {
+fn walk_options(options: &Options, session: &Session, common: &Common) -> Result<walk::Options, i32> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut forced = Vec::new();
     for word in &options.force {
-        forced.extend(open::nodes_named(session, word)?);
+        forced.extend(open::nodes_named(session, word, common)?);
     }
     Ok(walk::Options {
         slots: Slots::new(

@@ -11,7 +11,7 @@ use crate::stage::Kind;
 
 pub fn why(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
     let opened = open::session(choice, common, kinds);
-    let (session, targets) = match opened.and_then(|s| open::targets(&s, choice).map(|t| (s, t))) {
+    let (session, targets) = match opened.and_then(|s| open::targets(&s, choice, common).map(|t| (s, t))) {
         Ok(opened) => opened,
         Err(code) => return code,
     };

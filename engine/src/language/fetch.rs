@@ -116,8 +116,7 @@ mod tests {
         for bad in ["https://a.org/x", "https://a.org/x#sha256=12", "https:///x#", "https:x", "https://a.org/ x#"] {
             assert!(Fetch::parse(bad).is_err(), "{bad}");
         }
-        for bad in
-            ["http://a.org/x", "https://me:pw42@a.org/x", "http://127.0.0.1.a.org/x", "http://localhost@a.org/x"]
+        for bad in ["http://a.org/x", "https://me:pw42@a.org/x", "http://127.0.0.1.a.org/x", "http://localhost@a.org/x"]
         {
             let (message, help) = Fetch::parse(&format!("{bad}#sha256={DIGEST}")).unwrap_err();
             assert!(!format!("{message} {help}").contains("pw42"), "{message} {help}");

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::language::pipeline::unknown_key;
 use crate::language::place::Place;
 use crate::language::reference::REMOTE;
-use crate::node::Node;
+use crate::node::{Base, Node};
 
 /// Reads `roots: {NAME: {env: VARIABLE, default: path}}`, or `{NAME: path}` for short, into `place`.
 pub fn read(tree: &Node, place: &mut Place, lookup: fn(&str) -> Option<String>, faults: &mut Diagnostics) {
@@ -25,6 +25,11 @@ pub fn read(tree: &Node, place: &mut Place, lookup: fn(&str) -> Option<String>, 
             None => drop(place.broken_roots.insert(key.text.clone())),
         }
     }
+}
+
+/// Reads the folder that a variable names; an empty one names none.
+pub fn folder_in(variable: &str, lookup: fn(&str) -> Option<String>) -> Option<String> {
+    lookup(variable).filter(|value| !value.is_empty())
 }
 
 fn folder(
@@ -46,9 +51,16 @@ fn folder(
     for (key, _) in entries.iter().filter(|(key, _)| !matches!(key.text.as_str(), "env" | "default")) {
         faults.push(unknown_key(key, &format!("root `{name}`"), &["env", "default"]));
     }
+    for key in ["env", "default"] {
+        if let Some(value) = node.get(key).filter(|value| value.as_text().is_none()) {
+            let message = format!("`{key}` of root `{name}`: expected text, found {}", value.describe());
+            faults.push(Diagnostic::at(code::WRONG_SHAPE, value.span, message).help(help));
+            return None;
+        }
+    }
     let variable = node.get("env").and_then(Node::as_text);
-    if let Some(value) = variable.and_then(lookup) {
-        return Some(place.current.join(value));
+    if let Some(value) = variable.and_then(|name| folder_in(name, lookup)) {
+        return Some(place.absolute(&value, Base::CurrentFolder));
     }
     let default = node.get("default").filter(|d| d.as_text().is_some());
     let Some(default) = default else {
