@@ -18,7 +18,7 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Shares the extents (btrfs, XFS, bcachefs); says whether the file system could.
-fn clone_into(source: &File, target: &File) -> bool {
+pub(crate) fn clone_into(source: &File, target: &File) -> bool {
     // SAFETY: both descriptors are open for the length of the call, which reads no memory of ours.
     unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE as _, source.as_raw_fd()) == 0 }
 }

@@ -22,6 +22,7 @@ pub mod copy;
 pub mod digest;
 pub mod folder;
 pub mod gc;
+pub mod ground;
 mod hash;
 pub mod inventory;
 pub mod live;
@@ -35,6 +36,7 @@ pub mod verify;
 
 pub use artifact::{Artifact, Tree};
 pub use digest::Digest;
+pub use ground::Ground;
 pub use memo::Memo;
 pub use record::{ActionResult, Stored};
 pub use sighting::Sightings;

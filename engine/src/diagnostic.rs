@@ -64,7 +64,7 @@ impl Diagnostic {
     }
 
     /// Returns the help, led by the label where that is a question: `did you mean ...?`.
-    fn full_help(&self) -> Option<String> {
+    pub fn full_help(&self) -> Option<String> {
         match (self.label.ends_with('?'), &self.help) {
             (true, Some(help)) => Some(format!("{} {help}", self.label)),
             (true, None) => Some(self.label.clone()),

@@ -49,6 +49,35 @@ fn find_program() -> Result<PathBuf, StageError> {
     })
 }
 
+/// What the program for heavy kinds says of itself.
+pub struct Greeting {
+    /// Where it lies.
+    pub program: PathBuf,
+    /// Whether it is of the same build as this program.
+    pub fits: bool,
+}
+
+/// Starts the program for heavy kinds without an order, to see whether it can start.
+///
+/// # Errors
+/// When it is not there, or ends without a word: a library is missing, for example.
+pub fn greet() -> Result<Greeting, StageError> {
+    let program = find_program()?;
+    let output = Command::new(&program).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| StageError::io("start", &program, &e))?;
+    let hello = String::from_utf8_lossy(&output.stdout).lines().find_map(|line| serde_json::from_str(line).ok());
+    match hello {
+        Some(Own::Hello { protocol, build, .. }) => {
+            Ok(Greeting { fits: protocol == PROTOCOL && build == BUILD, program })
+        }
+        _ => {
+            let words = String::from_utf8_lossy(&output.stderr);
+            let words = words.lines().next().unwrap_or("it said nothing");
+            Err(StageError::Environment(format!("`{}` does not start: {words}", program.display())))
+        }
+    }
+}
+
 fn spawn(program: &Path, spec: &JobSpec, log: &Path) -> Result<Child, StageError> {
     let fail = |e: std::io::Error| StageError::Environment(format!("cannot start `{}`: {e}", program.display()));
     let devices: Vec<String> = spec.limits.gpus.iter().map(u32::to_string).collect();

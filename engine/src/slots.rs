@@ -110,7 +110,8 @@ pub fn nvidia_devices() -> Vec<u32> {
     ids
 }
 
-fn memory_of_machine() -> u64 {
+/// Returns the bytes of memory of the machine.
+pub fn memory_of_machine() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib =
         text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());

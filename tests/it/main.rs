@@ -15,6 +15,7 @@ mod docs;
 mod explain;
 mod gc;
 mod golden;
+mod help;
 mod houses;
 mod language;
 mod model;

@@ -8,7 +8,9 @@ use watershed_cache::{ActionResult, Store, Stored};
 
 use super::{Choice, Common, open, out};
 use crate::archive::{self, Run};
+use crate::code;
 use crate::plan::{self, State};
+use crate::port::Class;
 use crate::record::Provenance;
 use crate::stage::Kind;
 
@@ -28,24 +30,32 @@ pub struct Options {
 pub fn get(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
     match find(options, common, kinds).and_then(|(store, stored)| write(&store, &stored, &options.output)) {
         Ok(()) => 0,
-        Err((code, text)) => {
-            if !text.is_empty() {
-                out::complain(format!("error: {text}"));
-            }
-            code
+        Err(Fault::Told(exit)) => exit,
+        Err(Fault::Exit(exit, text)) => {
+            out::complain(format!("error: {text}"));
+            exit
         }
+        Err(Fault::Name(code, message)) => open::refuse_word(code, message, common),
     }
 }
 
-type Fault = (i32, String);
+/// Why there is nothing to copy.
+enum Fault {
+    /// It was told already; the exit code.
+    Told(i32),
+    /// Exit code and words.
+    Exit(i32, String),
+    /// The name of the output is wrong: the fault's code and words.
+    Name(&'static str, String),
+}
 
 fn find(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> Result<(Store, Stored), Fault> {
     let Some(word) = options.choice.words.last().filter(|w| !w.ends_with(".yaml") && !w.ends_with(".yml")) else {
-        return Err((2, "name the output: STAGE or STAGE.PORT".into()));
+        return Err(Fault::Exit(2, "name the output: STAGE or STAGE.PORT".into()));
     };
     let (stage, port) = split(word);
     match &options.run {
-        Some(run) => from_run(common, run, &stage, port.as_deref()),
+        Some(run) => from_run(common, kinds, run, &stage, port.as_deref()),
         None => from_pipeline(options, common, kinds, &stage, port.as_deref()),
     }
 }
@@ -63,17 +73,28 @@ fn split(word: &str) -> (String, Option<String>) {
     }
 }
 
-fn from_run(common: &Common, run: &str, stage: &str, port: Option<&str>) -> Result<(Store, Stored), Fault> {
-    let store = Store::open(&open::cache_here(common)).map_err(|e| (4, e.to_string()))?;
-    let folder = archive::find(&store.runs(), run).map_err(|e| (1, e))?;
-    let run = Run::read(&folder).map_err(|e| (1, format!("cannot read `{}`: {e}", folder.display())))?;
+fn from_run(
+    common: &Common,
+    kinds: fn() -> Vec<Kind>,
+    run: &str,
+    stage: &str,
+    port: Option<&str>,
+) -> Result<(Store, Stored), Fault> {
+    let store = Store::open(&open::cache_here(common)).map_err(|e| Fault::Exit(4, e.to_string()))?;
+    let folder = archive::find(&store.runs(), run).map_err(|e| Fault::Exit(1, e))?;
+    let unreadable = |e: std::io::Error| Fault::Exit(1, format!("cannot read `{}`: {e}", folder.display()));
+    let run = Run::read(&folder).map_err(unreadable)?;
     let mut nodes = run.nodes.iter().filter(|n| n.title() == stage || n.stage == stage);
-    let node = nodes.next().ok_or_else(|| (3, format!("run {} has no stage `{stage}`", run.id)))?;
+    let missing = || Fault::Name(code::UNKNOWN_STAGE, format!("run {} has no stage `{stage}`", run.id));
+    let node = nodes.next().ok_or_else(missing)?;
     if nodes.next().is_some() {
-        return Err((3, format!("run {} has several cases of `{stage}`; write `{stage}@CASE`", run.id)));
+        let message = format!("run {} has several cases of `{stage}`; write `{stage}@CASE`", run.id);
+        return Err(Fault::Name(code::UNKNOWN_STAGE, message));
     }
-    let record = node.record(&store).ok_or_else(|| (1, format!("`{stage}` left nothing in the store")))?;
-    let stored = choose(&record, &node.kind, stage, port)?;
+    let empty = || Fault::Exit(1, format!("`{stage}` left nothing in the store"));
+    let record = node.record(&store).ok_or_else(empty)?;
+    let all = kinds();
+    let stored = choose(&record, all.iter().find(|kind| kind.name == node.kind), stage, port)?;
     Ok((store, stored))
 }
 
@@ -86,37 +107,50 @@ fn from_pipeline(
 ) -> Result<(Store, Stored), Fault> {
     let mut choice = options.choice.clone();
     choice.words.pop();
-    let session = open::session(&choice, common, kinds).map_err(|code| (code, String::new()))?;
-    let nodes = open::nodes_named(&session, stage, common).map_err(|code| (code, String::new()))?;
+    let session = open::session(&choice, common, kinds).map_err(Fault::Told)?;
+    let nodes = open::nodes_named(&session, stage, common).map_err(Fault::Told)?;
     let [node] = nodes.as_slice() else {
-        return Err((3, format!("there are several cases of `{stage}`; write `{stage}@CASE`")));
+        let message = format!("there are several cases of `{stage}`; write `{stage}@CASE`");
+        return Err(Fault::Name(code::UNKNOWN_STAGE, message));
     };
     let lines = plan::plan(&session, &[*node], &[]);
     let state = lines.into_iter().find(|l| l.node == *node).map(|l| l.state);
     let Some(State::Hit(_, record)) = state else {
-        return Err((10, format!("`{stage}` is not in the store as the pipeline stands; `watershed run` makes it")));
+        let text = format!("`{stage}` is not in the store as the pipeline stands; `watershed run` makes it");
+        return Err(Fault::Exit(10, text));
     };
-    let stored = choose(&record, session.graph.nodes[*node].stage.kind.name, stage, port)?;
+    let stored = choose(&record, Some(&session.graph.nodes[*node].stage.kind), stage, port)?;
     Ok((session.store, stored))
 }
 
-/// Chooses the output: the one named, else the only data output, else the one named like the kind's main type.
-fn choose(record: &ActionResult, kind: &str, stage: &str, port: Option<&str>) -> Result<Stored, Fault> {
+/// Chooses the output: the one named, else the only data output, else the kind's first if it is named like its type.
+fn choose(record: &ActionResult, kind: Option<&Kind>, stage: &str, port: Option<&str>) -> Result<Stored, Fault> {
     let names: Vec<&str> = record.outputs.keys().map(String::as_str).collect();
     if let Some(port) = port {
-        let found = record.outputs.get(port).cloned();
-        return found.ok_or_else(|| (3, format!("`{stage}` has no output `{port}`; it has {}", names.join(", "))));
+        let missing = || {
+            let message = format!("`{stage}` has no output `{port}`; it has {}", names.join(", "));
+            Fault::Name(code::UNKNOWN_SOURCE, message)
+        };
+        return record.outputs.get(port).cloned().ok_or_else(missing);
     }
     let data: Vec<(&String, &Stored)> = record.outputs.iter().filter(|(_, s)| !s.report).collect();
     if let [(_, only)] = data.as_slice() {
         return Ok((*only).clone());
     }
-    let types = Provenance::of(record).map(|p| p.manifest.outputs).unwrap_or_default();
-    let main: Vec<_> = data.iter().filter(|(name, _)| types.get(*name).is_some_and(|t| *t == **name)).collect();
-    match main.as_slice() {
-        [(_, only)] => Ok((*only).clone()),
-        _ => Err((3, format!("`{stage}` ({kind}) has several outputs; write {}", alternatives(stage, &data)))),
-    }
+    let main = kind.and_then(|kind| main_output(record, kind));
+    main.and_then(|name| record.outputs.get(&name).cloned()).ok_or_else(|| {
+        let name = kind.map_or("?", |kind| kind.name);
+        let message = format!("`{stage}` ({name}) has several outputs; write {}", alternatives(stage, &data));
+        Fault::Name(code::AMBIGUOUS_INPUT, message)
+    })
+}
+
+/// Returns a kind's first data output where its name says that it is the main one: an `adapter` of type `adapter`.
+fn main_output(record: &ActionResult, kind: &Kind) -> Option<String> {
+    let params = Provenance::of(record)?.params;
+    let ports = (kind.ports)(&params);
+    let first = ports.outputs.iter().find(|out| out.class == Class::Data)?;
+    (first.name == first.record.name()).then(|| first.name.to_string())
 }
 
 fn alternatives(stage: &str, data: &[(&String, &Stored)]) -> String {
@@ -128,17 +162,21 @@ fn write(store: &Store, stored: &Stored, target: &Path) -> Result<(), Fault> {
         return print(store, stored);
     }
     if target.exists() && stored.artifact.folder {
-        std::fs::remove_dir_all(target).or_else(|_| std::fs::remove_file(target)).map_err(|e| (6, e.to_string()))?;
+        std::fs::remove_dir_all(target)
+            .or_else(|_| std::fs::remove_file(target))
+            .map_err(|e| Fault::Exit(6, e.to_string()))?;
     }
-    store.copy_out(&stored.artifact, target).map_err(|e| (if e.is_environment() { 6 } else { 4 }, e.to_string()))
+    store
+        .copy_out(&stored.artifact, target)
+        .map_err(|e| Fault::Exit(if e.is_environment() { 6 } else { 4 }, e.to_string()))
 }
 
 fn print(store: &Store, stored: &Stored) -> Result<(), Fault> {
     if stored.artifact.folder {
-        return Err((2, "a folder cannot be printed; give a path instead of `-`".into()));
+        return Err(Fault::Exit(2, "a folder cannot be printed; give a path instead of `-`".into()));
     }
-    store.verify(&stored.artifact).map_err(|e| (4, e.to_string()))?;
-    let bytes = std::fs::read(store.blob(&stored.artifact.digest)).map_err(|e| (4, e.to_string()))?;
+    store.verify(&stored.artifact).map_err(|e| Fault::Exit(4, e.to_string()))?;
+    let bytes = std::fs::read(store.blob(&stored.artifact.digest)).map_err(|e| Fault::Exit(4, e.to_string()))?;
     let _ = std::io::stdout().lock().write_all(&bytes);
     Ok(())
 }

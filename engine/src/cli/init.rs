@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
-use super::{Template, out};
+use super::{Common, Format, Template, out};
 
 /// Options of `init`.
 #[derive(Args)]
@@ -18,7 +19,7 @@ pub struct Options {
     template: String,
 }
 
-pub fn init(options: &Options, templates: &[Template]) -> i32 {
+pub fn init(options: &Options, common: &Common, templates: &[Template]) -> i32 {
     let Some(template) = templates.iter().find(|t| t.name == options.template) else {
         let names: Vec<String> = templates.iter().map(|t| format!("  {:11} {}", t.name, t.about)).collect();
         out::complain(format!("error: there is no template `{}`; there are\n{}", options.template, names.join("\n")));
@@ -31,11 +32,7 @@ pub fn init(options: &Options, templates: &[Template]) -> i32 {
     }
     match write(options, template) {
         Ok(()) => {
-            let folder = options.folder.display();
-            out::say(format!(
-                "wrote {} ({}) to {folder}\nnext: cd {folder} && watershed run",
-                template.name, template.about
-            ));
+            tell(options, common, template);
             0
         }
         Err(error) => {
@@ -43,6 +40,15 @@ pub fn init(options: &Options, templates: &[Template]) -> i32 {
             6
         }
     }
+}
+
+fn tell(options: &Options, common: &Common, template: &Template) {
+    let (folder, Template { name, about, files }) = (options.folder.display(), template);
+    if common.format == Format::Json {
+        let files: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+        return out::json(&json!({"template": name, "folder": options.folder, "files": files}));
+    }
+    out::say(format!("wrote {name} ({about}) to {folder}\nnext: cd {folder} && watershed run"));
 }
 
 fn write(options: &Options, template: &Template) -> std::io::Result<()> {

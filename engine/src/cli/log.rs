@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{Common, Format, open, out};
+use crate::code;
 use crate::event::Event;
 use crate::{archive, runlog};
 
@@ -43,8 +44,7 @@ pub fn log(options: &Options, common: &Common) -> i32 {
     if known {
         return 0;
     }
-    out::complain(format!("error: the run has no stage `{}`", options.stage));
-    1
+    open::refuse_word(code::UNKNOWN_STAGE, format!("the run has no stage `{}`", options.stage), common)
 }
 
 fn place(event: &Event) -> Option<(&String, &Option<String>)> {

@@ -2,9 +2,12 @@
 
 mod cache;
 mod check;
+mod completions;
 mod config;
+mod doctor;
 mod explain;
 mod get;
+mod github;
 mod graph;
 mod init;
 mod kinds;
@@ -21,7 +24,7 @@ mod why;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::stage::Kind;
 
@@ -60,6 +63,8 @@ enum Format {
     Svg,
     /// A reference page, for `kinds`.
     Markdown,
+    /// Annotations in a workflow of GitHub, for `check`.
+    Github,
 }
 
 /// Which pipeline, with which changes.
@@ -113,6 +118,10 @@ enum Command {
     Schema,
     /// Prints the graph of a pipeline.
     Graph(Choice),
+    /// Tells what this machine offers and lacks.
+    Doctor(doctor::Options),
+    /// Prints what makes a shell complete commands and options.
+    Completions(completions::Options),
 }
 
 impl Command {
@@ -120,6 +129,7 @@ impl Command {
     fn formats(&self) -> &'static [Format] {
         match self {
             Command::Graph(_) => &[Format::Human, Format::Json, Format::Dot, Format::Mermaid, Format::Svg],
+            Command::Check(_) => &[Format::Human, Format::Json, Format::Github],
             Command::Kinds(_) => &[Format::Human, Format::Json, Format::Markdown],
             _ => &[Format::Human, Format::Json],
         }
@@ -160,7 +170,8 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         return 2;
     }
     match cli.command {
-        Command::Init(options) => init::init(&options, templates),
+        Command::Completions(options) => completions::completions(&options, Cli::command()),
+        Command::Init(options) => init::init(&options, common, templates),
         Command::Check(choice) => check::check(&choice, common, kinds),
         Command::Config(options) => config::config(&options, common, kinds),
         Command::Plan(options) => plan::plan(&options, common, kinds),
@@ -172,6 +183,7 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         Command::Get(options) => get::get(&options, common, kinds),
         Command::Report(options) => report::report(&options, common),
         Command::Cache(options) => cache::cache(&options, common, kinds),
+        Command::Doctor(options) => doctor::doctor(&options, common, kinds),
         Command::Kinds(options) => kinds::kinds(&options, common, kinds),
         Command::Explain(options) => explain::explain(&options, common),
         Command::Schema => schema::schema(kinds),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Choice, Common, Format, out};
+use super::{Choice, Common, Format, github, out};
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::graph::NodeId;
@@ -111,7 +111,15 @@ pub fn unknown_stage(word: &str, study: &Study, common: &Common) -> i32 {
         ),
     };
     let message = format!("there is no stage `{word}` in `{}`", study.name);
-    let fault = Diagnostic::nowhere(code::UNKNOWN_STAGE, message).help(help);
+    tell(Diagnostic::nowhere(code::UNKNOWN_STAGE, message).help(help), common)
+}
+
+/// Tells that a word of the command line names nothing; returns the exit code.
+pub fn refuse_word(code: &'static str, message: String, common: &Common) -> i32 {
+    tell(Diagnostic::nowhere(code, message), common)
+}
+
+fn tell(fault: Diagnostic, common: &Common) -> i32 {
     refuse(&Diagnostics { errors: vec![fault], ..Diagnostics::default() }, common)
 }
 
@@ -130,6 +138,7 @@ pub fn cache_of(root: &Path, common: &Common) -> PathBuf {
 fn refuse(faults: &Diagnostics, common: &Common) -> i32 {
     match common.format {
         Format::Json => out::json(faults),
+        Format::Github => faults.errors.iter().for_each(|fault| out::say(github::annotation(fault))),
         _ => out::complain(faults.to_string().trim_end()),
     }
     INVALID

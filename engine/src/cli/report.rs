@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use watershed_cache::Store;
 
-use super::{Common, open, out};
+use super::{Common, Format, open, out};
 use crate::archive::{self, Run};
 use crate::report;
 
@@ -29,7 +30,10 @@ pub fn report(options: &Options, common: &Common) -> i32 {
     });
     match written {
         Ok(()) => {
-            out::say(format!("wrote {}", options.output.display()));
+            match common.format {
+                Format::Json => out::json(&json!({"wrote": options.output})),
+                _ => out::say(format!("wrote {}", options.output.display())),
+            }
             0
         }
         Err(error) => {

@@ -30,6 +30,7 @@ mod sweep;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
+pub use hub::folder as hub_folder;
 pub use json_schema::json_schema;
 pub use kinds::Kinds;
 pub(crate) use nearest::listed;
