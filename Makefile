@@ -36,6 +36,9 @@ test-full: test ## the tests with their long campaigns whole
 bench: build model ## measures, as bench/README.md describes
 	@bench/all.sh
 
+deny: ## licences, bans and sources of all dependencies, with cargo-deny (`cargo install --locked cargo-deny`)
+	@cargo deny --offline check licenses bans sources
+
 setup: ## puts libtorch under .libtorch/ (TORCH=cuda: with its CUDA libraries)
 	@scripts/need-tools
 	@scripts/get-libtorch
@@ -47,4 +50,4 @@ model: ## puts SmolLM2-135M-Instruct under models/
 fixtures: ## fetches the MovieLens rows that some tests compare with
 	@scripts/get-ml100k
 
-.PHONY: help demo build test docs test-full bench setup model fixtures
+.PHONY: help demo build test docs test-full bench deny setup model fixtures

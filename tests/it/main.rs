@@ -13,6 +13,7 @@ mod crash;
 mod diagnostics;
 mod docs;
 mod explain;
+mod fuzz;
 mod gc;
 mod golden;
 mod help;
