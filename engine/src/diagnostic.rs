@@ -107,9 +107,20 @@ pub struct Diagnostics {
     /// The `--set` options, for faults that stand in them.
     #[serde(skip)]
     pub overrides: Vec<String>,
+    /// There were more than are kept.
+    #[serde(skip)]
+    pub is_cut: bool,
 }
 
+/// Most faults that are told: nobody mends more at once, and a text of 4 MiB can hold 100,000.
+const MOST: usize = 1000;
+
 impl Diagnostics {
+    /// Says whether looking for more is of no use.
+    pub fn is_full(&self) -> bool {
+        self.errors.len() >= MOST
+    }
+
     /// Adds a fault.
     pub fn push(&mut self, fault: Diagnostic) {
         self.errors.push(fault);
@@ -128,6 +139,8 @@ impl Diagnostics {
         let place = |e: &Diagnostic| (e.line, e.column, e.set, e.code);
         self.errors.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message)));
         self.errors.dedup();
+        self.is_cut = self.errors.len() >= MOST;
+        self.errors.truncate(MOST);
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Diagnostics { text: text.to_string(), overrides: overrides.to_vec(), ..self }
     }
@@ -145,6 +158,9 @@ impl fmt::Display for Diagnostics {
                 writeln!(f)?;
             }
             self.write_one(f, error, &lines)?;
+        }
+        if self.is_cut {
+            writeln!(f, "\nonly the first {MOST} faults are shown: mend these, then check again")?;
         }
         Ok(())
     }

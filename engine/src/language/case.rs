@@ -72,7 +72,14 @@ pub fn check(tree: &Node, context: &Context<'_>, faults: &mut Diagnostics) -> Ch
     if let Some(run) = text.run {
         run_keys::check_defaults(&scope.fill(run, &mut EnvUsed::new(), faults), context.kinds, faults);
     }
-    let drafts: Vec<Draft<'_>> = text.stages.iter().map(|s| draft(s, &text, &scope, context, faults)).collect();
+    let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(text.stages.len());
+    for stage in &text.stages {
+        // Those left out would look unknown to their readers.
+        if faults.is_full() {
+            return Checked { name: None, stages: Vec::new(), edges: Vec::new(), expect: Vec::new() };
+        }
+        drafts.push(draft(stage, &text, &scope, context, faults));
+    }
     let writers: Vec<Writer> = drafts.iter().map(writer).collect();
     let by_name: HashMap<&str, usize> = writers.iter().enumerate().map(|(index, w)| (w.name.as_str(), index)).collect();
     let sources = Sources {

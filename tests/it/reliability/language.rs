@@ -228,3 +228,18 @@ fn row_45_a_closed_pipe_a_narrow_terminal_and_no_colour_change_no_outcome() {
         assert!(output.status.success() && !told(&output).contains('\u{1b}'), "{line}: {}", told(&output));
     }
 }
+
+#[test]
+fn of_very_many_faults_the_first_thousand_are_told() {
+    let project = Project::new("");
+    let line = |number: usize| format!("  s{number}: {{use: synthetic, with: {{sed: 1}}}}\n");
+    let pipeline = format!("stages:\n{}", (0..5000).map(line).collect::<String>());
+    let told = faults(&project, &pipeline);
+    assert_eq!((told.len(), &told[999]), (1000, &("E006".to_string(), Some(1001), Some(33))));
+    let text = project.watershed(&["check"]).stderr;
+    assert!(
+        String::from_utf8(text)
+            .unwrap()
+            .ends_with("only the first 1000 faults are shown: mend these, then check again\n")
+    );
+}
