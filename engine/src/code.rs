@@ -122,7 +122,7 @@ codes! {
     UNKNOWN_SWEEP = "E030", "an unknown sweep or case",
         "`sweeps:` of the pipeline names them.";
     BAD_SWEEP = "E031", "a sweep that cannot be expanded",
-        "A sweep has `cases` (name to overrides) or `grid` (path to values) or both, `set` for all cases, and `extends`.";
+        "A sweep has `cases` (name to overrides), `grid` (path to values) or `random` (path to a distribution, with `n` and `seed`) or several of them, `set` for all cases, and `extends`.";
     BAD_EXPECTATION = "E032", "an expectation that cannot be compared",
         "Write `STAGE.METRIC: \"<= 0.05\"` with one of `<=`, `<`, `>=`, `>`, `==`; the stage has an output of type `metrics`.";
     BAD_RUN_KEY = "E033", "a `run` key with an unusable value",

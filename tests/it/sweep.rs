@@ -67,3 +67,21 @@ sweeps: {sizes: {cases: {small: {parts.val: 3}, large: {parts.val: 5}}}}
     assert_eq!(ran.outcome("ran"), ["parts", "parts@sizes/large", "pick", "rows"], "{:?}", ran.events);
     assert_eq!(project.says(&["get", "pick", "-o", "-"]).lines().count(), 7);
 }
+
+#[test]
+fn random_cases_are_the_same_each_time_and_more_draws_run_only_the_new_ones() {
+    let project = of_four_stages();
+    let text = std::fs::read_to_string(project.path("watershed.yaml")).unwrap();
+    let sweep = "sweeps: {search: {random: {n: 3, seed: 4, small.val: {int: [0, 3]}, small.seed: {int: [0, 100000]}}}}";
+    project.write("watershed.yaml", &format!("{text}{sweep}\n"));
+    let first = project.run(&["--sweep", "search"]);
+    let cases: Vec<String> = (1..=3).map(|i| format!("small@random-{i}")).collect();
+    assert_eq!((first.code, first.outcome("ran").len()), (0, 6), "{:?}", first.outcome("ran"));
+    assert!(cases.iter().all(|case| first.outcome("ran").contains(case)));
+    assert_eq!(project.run(&["--sweep", "search"]).outcome("ran"), Vec::<String>::new());
+    project.edit("n: 3", "n: 5");
+    assert_eq!(project.run(&["--sweep", "search"]).outcome("ran"), ["small@random-4", "small@random-5"]);
+    project.edit("seed: 4, small", "seed: 5, small");
+    let reasons = project.run(&["--sweep", "search", "--cases", "random-1"]).reasons("small");
+    assert!(reasons.iter().any(|r| r.starts_with("small.seed ") && r.contains(" -> ")), "{reasons:?}");
+}

@@ -82,6 +82,9 @@ struct Choice {
     /// Only the cases whose names match, for example `config-*`.
     #[arg(long, value_name = "GLOB", requires = "sweep")]
     cases: Option<String>,
+    /// Most cases that a sweep may have; larger ones are refused before anything is built.
+    #[arg(long, value_name = "N", default_value_t = crate::language::MAX_CASES, value_parser = up_to_a_million)]
+    max_cases: usize,
 }
 
 #[derive(Subcommand)]
@@ -189,6 +192,11 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         Command::Schema => schema::schema(kinds),
         Command::Graph(choice) => graph::graph(&choice, common, kinds),
     }
+}
+
+fn up_to_a_million(text: &str) -> Result<usize, String> {
+    let count = text.parse::<usize>().ok().filter(|n| (1..=1_000_000).contains(n));
+    count.ok_or_else(|| "expected a whole number from 1 to 1000000".into())
 }
 
 fn with_equals_sign(text: &str) -> Result<String, String> {

@@ -42,6 +42,7 @@ pub fn request(
         overrides: choice.set.clone(),
         sweep: choice.sweep.clone(),
         cases: choice.cases.clone(),
+        max_cases: choice.max_cases,
         check_all,
         ..LoadRequest::new(file)
     };

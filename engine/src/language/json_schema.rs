@@ -132,10 +132,32 @@ fn sweep() -> Value {
                 "additionalProperties": points,
                 "description": "Override path to its values.",
             },
-            "random": {"type": "object", "description": "Not available yet."},
+            "random": random(),
             "set": {"$ref": "#/$defs/overrides"},
             "extends": {"type": "string", "description": "A sweep whose cases and axes this one begins with."},
         },
+    })
+}
+
+/// Override paths have a dot, which tells them from `n` and `seed`.
+fn random() -> Value {
+    let distributions: serde_json::Map<String, Value> =
+        super::sweep::DISTRIBUTIONS.iter().map(|name| (name.to_string(), json!({"type": "array"}))).collect();
+    json!({
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "minimum": 1, "description": "Number of draws."},
+            "seed": {"type": "integer", "minimum": 0, "description": "Another seed gives other draws (0)."},
+        },
+        "patternProperties": {"\\.": {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": false,
+            "properties": distributions,
+        }},
+        "additionalProperties": false,
+        "description": "Draws: override path to a distribution, for example `tuned.lr: {log_uniform: [1.0e-5, 1.0e-3]}`.",
     })
 }
 

@@ -39,6 +39,7 @@ pub use origin::{Origin, Origins, Row};
 pub use place::{project_root, root_of};
 pub(crate) use run_keys::common_schema;
 pub(crate) use shape::{join, range_words, words_or};
+pub use sweep::MAX_CASES;
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -66,6 +67,8 @@ pub struct LoadRequest {
     pub sweep: Option<String>,
     /// Glob over the names of its cases.
     pub cases: Option<String>,
+    /// Most cases that a sweep may have.
+    pub max_cases: usize,
     /// Checks every case of every sweep too, not only those that the study holds.
     pub check_all: bool,
     /// Reads an environment variable.
@@ -76,7 +79,17 @@ impl LoadRequest {
     /// Returns a request for a file as it stands.
     pub fn new(file: impl Into<PathBuf>) -> LoadRequest {
         let (text, overrides, sweep, cases) = (None, Vec::new(), None, None);
-        LoadRequest { file: file.into(), text, overrides, sweep, cases, check_all: false, env: environment::read }
+        let max_cases = sweep::MAX_CASES;
+        LoadRequest {
+            file: file.into(),
+            text,
+            overrides,
+            sweep,
+            cases,
+            max_cases,
+            check_all: false,
+            env: environment::read,
+        }
     }
 }
 
@@ -133,7 +146,7 @@ fn load_text(request: &LoadRequest, kinds: &Kinds, text: &str, faults: &mut Diag
     for change in overrides::read(&request.overrides, faults) {
         overrides::apply(&mut tree, &change, faults);
     }
-    let sweeps = sweep::expand(&tree, faults);
+    let sweeps = sweep::expand(&tree, request.max_cases, faults);
     check_sweep_paths(&tree, &sweeps, faults);
     let mut place = match Place::of(&request.file) {
         Ok(place) => place,

@@ -1,18 +1,27 @@
-//! Sweeps: named cases and grids, expanded into sets of overrides.
+//! Sweeps: named cases, grids and random draws, expanded into sets of overrides.
 //!
-//! A sweep with both `cases` and `grid` gives each case at each point. Points are counted before any is made.
+//! A sweep with several of them gives each case at each point in each draw. All are counted before any is made.
+
+mod glob;
+mod grid;
+mod random;
 
 use std::collections::HashSet;
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::language::interpolate::format_number;
 use crate::language::nearest::{did_you_mean, listed};
 use crate::language::overrides::Override;
 use crate::language::pipeline::{expect_map, unknown_key};
-use crate::node::{Data, Key, Node};
+use crate::node::{Key, Node};
 
-/// Most cases that a sweep may have.
+pub use glob::fits;
+pub use random::DISTRIBUTIONS;
+
+use grid::Axis;
+use random::Random;
+
+/// Most cases that a sweep may have, unless `--max-cases` says otherwise.
 pub const MAX_CASES: usize = 10_000;
 
 const SWEEP_KEYS: [&str; 5] = ["cases", "grid", "random", "set", "extends"];
@@ -40,26 +49,21 @@ struct Parts {
     set: Vec<Override>,
     cases: Vec<(Key, Vec<Override>)>,
     axes: Vec<Axis>,
-}
-
-/// One axis of a grid.
-#[derive(Clone)]
-struct Axis {
-    key: Key,
-    /// Paths that the axis binds.
-    paths: Vec<String>,
-    /// Points, each with one value a path.
-    points: Vec<Vec<Node>>,
+    random: Random,
 }
 
 /// Expands every sweep of the tree.
-pub fn expand(tree: &Node, faults: &mut Diagnostics) -> Vec<Sweep> {
+pub fn expand(tree: &Node, max_cases: usize, faults: &mut Diagnostics) -> Vec<Sweep> {
     let entries = tree.get("sweeps").and_then(Node::as_map).unwrap_or_default();
     entries
         .iter()
         .map(|(key, _)| {
+            let before = faults.errors.len();
             let parts = read(entries, key, &mut Vec::new(), faults);
-            Sweep { key: key.clone(), cases: parts.map(|p| p.expand(key, faults)).unwrap_or_default() }
+            if let Some(parts) = parts.as_ref().filter(|_| faults.errors.len() == before) {
+                parts.random.check(key, faults);
+            }
+            Sweep { key: key.clone(), cases: parts.map(|p| p.expand(key, max_cases, faults)).unwrap_or_default() }
         })
         .collect()
 }
@@ -78,11 +82,8 @@ fn read(all: &[(Key, Node)], key: &Key, chain: &mut Vec<String>, faults: &mut Di
             "extends" => {}
             "set" => replace_all(&mut parts.set, read_overrides(value, "`set`", faults), |o| o.path.clone()),
             "cases" => replace_all(&mut parts.cases, read_cases(value, faults), |(key, _)| key.text.clone()),
-            "grid" => replace_all(&mut parts.axes, read_grid(value, faults), |axis| axis.key.text.clone()),
-            "random" => faults.push(
-                Diagnostic::at(code::NOT_AVAILABLE, key.span, "`random` sweeps are not available yet")
-                    .help("write a `grid` or `cases`"),
-            ),
+            "grid" => replace_all(&mut parts.axes, grid::read(value, faults), |axis| axis.key.text.clone()),
+            "random" => parts.random.replace_by(Random::read(key, value, faults)),
             _ => faults.push(unknown_key(key, &subject, &SWEEP_KEYS)),
         }
     }
@@ -93,7 +94,7 @@ fn read(all: &[(Key, Node)], key: &Key, chain: &mut Vec<String>, faults: &mut Di
     if parts.cases.is_empty() && parts.axes.is_empty() && !says_cases && !is_misspelt {
         faults.push(
             Diagnostic::at(code::BAD_SWEEP, key.span, format!("{subject} has no cases"))
-                .help("write `cases` or `grid`"),
+                .help("write `cases`, `grid` or `random`"),
         );
     }
     Some(parts)
@@ -144,60 +145,28 @@ fn read_cases(node: &Node, faults: &mut Diagnostics) -> Vec<(Key, Vec<Override>)
     cases
 }
 
-fn read_grid(node: &Node, faults: &mut Diagnostics) -> Vec<Axis> {
-    let entries = expect_map(node, "`grid`", faults).unwrap_or_default();
-    entries.iter().filter_map(|(key, value)| read_axis(key, value, faults)).collect()
-}
-
-fn read_axis(key: &Key, node: &Node, faults: &mut Diagnostics) -> Option<Axis> {
-    let paths: Vec<String> = key.text.split(',').map(|p| p.trim().to_string()).collect();
-    let list = node.as_list().filter(|list| !list.is_empty());
-    let point = |node: &Node| match paths.len() {
-        1 => Some(vec![node.clone()]),
-        n => node.as_list().filter(|values| values.len() == n).map(<[Node]>::to_vec),
-    };
-    let Some(list) = list else {
-        let message = format!("axis `{}`: expected a list of values, found {}", key.text, node.describe());
-        faults.push(Diagnostic::at(code::BAD_SWEEP, node.span, message).help("write `path: [1, 2, 3]`"));
-        return None;
-    };
-    let mut points = Vec::new();
-    for element in list {
-        let Some(values) = point(element) else {
-            let message = format!(
-                "axis `{}`: expected {} values at each point, found {}",
-                key.text,
-                paths.len(),
-                element.as_list().map_or_else(|| element.describe(), |list| list.len().to_string())
-            );
-            faults.push(
-                Diagnostic::at(code::BAD_SWEEP, element.span, message).help("write `\"a.x, b.y\": [[1, 2], [3, 4]]`"),
-            );
-            return None;
-        };
-        points.push(values);
-    }
-    Some(Axis { key: key.clone(), paths, points })
-}
-
 impl Parts {
-    fn expand(self, key: &Key, faults: &mut Diagnostics) -> Vec<CaseText> {
-        let sizes = self.axes.iter().map(|axis| axis.points.len());
+    fn expand(self, key: &Key, max_cases: usize, faults: &mut Diagnostics) -> Vec<CaseText> {
+        let sizes = self.axes.iter().map(|axis| axis.points.len()).chain(self.random.n);
         let count = sizes.chain([self.cases.len().max(1)]).try_fold(1usize, |n, size| n.checked_mul(size));
-        if count.is_none_or(|n| n > MAX_CASES) {
+        if count.is_none_or(|n| n > max_cases) {
             let many = count.map_or("more cases than can be counted".to_string(), |n| format!("{n} cases"));
-            let message = format!("sweep `{}` has {many}, more than {MAX_CASES}", key.text);
-            faults
-                .push(Diagnostic::at(code::BAD_SWEEP, key.span, message).help("leave out points, or split the sweep"));
+            let message = format!("sweep `{}` has {many}, more than {max_cases}", key.text);
+            let help = "leave out points, split the sweep, or allow more with `--max-cases`";
+            faults.push(Diagnostic::at(code::BAD_SWEEP, key.span, message).help(help));
             return Vec::new();
         }
-        let names = axis_names(&self.axes);
+        let names = grid::names(&self.axes);
         let mut cases: Vec<CaseText> = self.starts();
         for (axis, names) in self.axes.iter().zip(&names) {
             cases = cases
                 .iter()
                 .flat_map(|case| axis.points.iter().enumerate().map(|(i, p)| case.at(axis, names, i, p)))
                 .collect();
+        }
+        if let Some(n) = self.random.n {
+            let draws: Vec<Vec<Override>> = (0..n).map(|number| self.random.draw(number)).collect();
+            cases = cases.iter().flat_map(|case| draws.iter().enumerate().map(|(i, d)| case.drawn(i, d))).collect();
         }
         let mut seen = HashSet::new();
         if let Some(twice) = cases.iter().find(|case| !seen.insert(case.name.as_str())) {
@@ -223,58 +192,26 @@ impl CaseText {
     fn at(&self, axis: &Axis, names: &[String], index: usize, point: &[Node]) -> CaseText {
         let mut case = self.clone();
         for ((path, name), value) in axis.paths.iter().zip(names).zip(point) {
-            let comma = if case.name.is_empty() { "" } else { "," };
-            case.name.push_str(&format!("{comma}{name}={}", value_name(value, index)));
+            case.add_name(&format!("{name}={}", grid::value_name(value, index)));
             case.overrides.push(Override { path: path.clone(), span: axis.key.span, value: value.clone() });
         }
         case
     }
-}
 
-/// Names the axes by the ends of their paths, as long as it takes to tell them apart.
-fn axis_names(axes: &[Axis]) -> Vec<Vec<String>> {
-    let all: Vec<&str> = axes.iter().flat_map(|a| a.paths.iter().map(String::as_str)).collect();
-    let name = |path: &String| {
-        let parts: Vec<&str> = path.split('.').collect();
-        let ends = (1..=parts.len()).map(|n| parts[parts.len() - n..].join("."));
-        let is_clear = |end: &String| all.iter().filter(|p| **p == end || p.ends_with(&format!(".{end}"))).count() <= 1;
-        ends.into_iter().find(is_clear).unwrap_or_else(|| path.clone())
-    };
-    axes.iter().map(|axis| axis.paths.iter().map(name).collect()).collect()
-}
-
-/// Writes a value for a case's name; lists and maps are numbered.
-fn value_name(node: &Node, index: usize) -> String {
-    match &node.data {
-        Data::Number(number) => format_number(number),
-        Data::Bool(flag) => flag.to_string(),
-        Data::Null => "none".into(),
-        Data::Text(text) => text.replace(['/', ' ', ','], "_"),
-        Data::List(_) | Data::Map(_) => format!("#{}", index + 1),
+    /// Draws are called by number, not by value: a drawn rate is long to write, and `why` compares a case with its former self.
+    fn drawn(&self, index: usize, overrides: &[Override]) -> CaseText {
+        let mut case = self.clone();
+        case.add_name(&format!("random-{}", index + 1));
+        case.overrides.extend_from_slice(overrides);
+        case
     }
-}
 
-/// Says whether `name` fits a pattern of `*` and `?`.
-pub fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n, mut star) = (0, 0, None);
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == name[n] => (p, n) = (p + 1, n + 1),
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    (p, n) = (at + 1, from + 1);
-                }
-                None => return false,
-            },
+    fn add_name(&mut self, part: &str) {
+        if !self.name.is_empty() {
+            self.name.push(',');
         }
+        self.name.push_str(part);
     }
-    pattern[p..].iter().all(|c| *c == '*')
 }
 
 #[cfg(test)]
@@ -287,7 +224,7 @@ mod tests {
         let tree =
             yaml::parse(&format!("sweeps:\n  base: {{cases: {{p: {{a.x: 1}}, q: {{a.x: 2}}}}}}\n  s: {sweep}\n"))
                 .unwrap();
-        let sweeps = expand(&tree, &mut faults);
+        let sweeps = expand(&tree, MAX_CASES, &mut faults);
         assert!(faults.is_empty(), "{faults}");
         sweeps[1].cases.iter().map(|c| c.name.clone()).collect()
     }
@@ -308,17 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn draws_are_numbered_and_multiply_cases_and_grids() {
+        assert_eq!(names("{random: {n: 3, a.x: {int: [1, 9]}}}"), ["random-1", "random-2", "random-3"]);
+        assert_eq!(
+            names("{extends: base, grid: {t.y: [1]}, random: {n: 2, t.z: {int: [1, 9]}}}"),
+            ["p,y=1,random-1", "p,y=1,random-2", "q,y=1,random-1", "q,y=1,random-2"]
+        );
+    }
+
+    #[test]
     fn explosions_are_counted_not_built() {
         let axes = (0..9).map(|i| format!("a.x{i}: [0,1,2,3,4,5,6,7,8,9]")).collect::<Vec<_>>().join(", ");
         let tree = yaml::parse(&format!("sweeps: {{s: {{grid: {{{axes}}}}}}}")).unwrap();
         let mut faults = Diagnostics::default();
-        assert!(expand(&tree, &mut faults)[0].cases.is_empty());
+        assert!(expand(&tree, MAX_CASES, &mut faults)[0].cases.is_empty());
         assert_eq!(faults.errors[0].code, code::BAD_SWEEP);
-    }
-
-    #[test]
-    fn globs_fit_as_in_a_shell() {
-        assert!(fits("config-*", "config-1") && fits("*lr=0.?", "r=8,lr=0.1") && fits("*", ""));
-        assert!(!fits("config-?", "config-10") && !fits("a*b", "ac"));
     }
 }
