@@ -83,7 +83,7 @@ impl Origins {
         for change in overrides::read(&request.overrides, &mut ignored) {
             overrides::apply(&mut tree, &change, &mut ignored);
         }
-        let sweeps = sweep::expand(&tree, &mut ignored);
+        let sweeps = sweep::expand(&tree, request.max_cases, &mut ignored);
         let sweep = sweeps.iter().find(|s| request.sweep.as_deref() == Some(&s.key.text));
         let case = sweep.and_then(|s| s.cases.iter().find(|c| Some(c.name.as_str()) == case));
         for change in case.iter().flat_map(|c| &c.overrides) {
