@@ -16,7 +16,7 @@ use crate::CacheError;
 use crate::digest::Digest;
 
 /// Nanoseconds within which a file system may give two writes the same time (a jiffy at 100 Hz, doubled).
-const TICK_NS: i128 = 20_000_000;
+pub(crate) const TICK_NS: i128 = 20_000_000;
 
 /// What `stat` says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

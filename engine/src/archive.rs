@@ -1,6 +1,6 @@
 //! Former runs, read back from their logs: what `show`, `runs`, `log`, `get --run` and the report are made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -30,6 +30,7 @@ pub struct Run {
     pub nodes: Vec<RunNode>,
     /// Lines of `expect:` with what was found.
     pub expectations: Vec<(String, String, Option<f64>, bool)>,
+    places: HashMap<String, usize>,
 }
 
 /// One node of a run.
@@ -91,7 +92,7 @@ impl Run {
         let mut run = begin(&entries).unwrap_or_else(|| nameless(folder));
         for entry in &entries {
             if let Event::Unchanged { since } = &entry.event {
-                run.nodes = served(Run::read(&folder.with_file_name(since))?);
+                served(Run::read(&folder.with_file_name(since))?).for_each(|node| run.plan(node));
             }
             run.take(entry);
         }
@@ -103,7 +104,7 @@ impl Run {
             self.wall_ms = entry.t_ms;
         }
         match &entry.event {
-            Event::StagePlanned { stage, case, cases, kind, params, reads } => self.nodes.push(RunNode {
+            Event::StagePlanned { stage, case, cases, kind, params, reads } => self.plan(RunNode {
                 stage: stage.clone(),
                 case: case.clone(),
                 cases: cases.clone(),
@@ -141,9 +142,25 @@ impl Run {
         }
     }
 
-    fn node(&mut self, stage: &str, cases: &[String]) -> Option<&mut RunNode> {
-        self.nodes.iter_mut().find(|n| n.stage == stage && n.cases == cases)
+    /// Takes a node; in the run of an edit it stands in for that of the former run.
+    fn plan(&mut self, node: RunNode) {
+        match self.node(&node.stage, &node.cases) {
+            Some(former) => *former = node,
+            None => {
+                self.places.insert(place(&node.stage, &node.cases), self.nodes.len());
+                self.nodes.push(node);
+            }
+        }
     }
+
+    fn node(&mut self, stage: &str, cases: &[String]) -> Option<&mut RunNode> {
+        self.places.get(&place(stage, cases)).and_then(|&at| self.nodes.get_mut(at))
+    }
+}
+
+/// Names a node within its run.
+fn place(stage: &str, cases: &[String]) -> String {
+    std::iter::once(stage).chain(cases.iter().map(String::as_str)).collect::<Vec<_>>().join("\n")
 }
 
 fn begin(entries: &[Entry]) -> Option<Run> {
@@ -158,13 +175,14 @@ fn begin(entries: &[Entry]) -> Option<Run> {
         wall_ms: 0,
         nodes: Vec::new(),
         expectations: Vec::new(),
+        places: HashMap::new(),
     })
 }
 
 /// The nodes of a run as a later one finds them that has nothing to do.
-fn served(run: Run) -> Vec<RunNode> {
+fn served(run: Run) -> impl Iterator<Item = RunNode> {
     let hit = |node| RunNode { outcome: "hit".into(), reasons: Vec::new(), started_ms: None, ..node };
-    run.nodes.into_iter().map(hit).collect()
+    run.nodes.into_iter().map(hit)
 }
 
 /// A run whose first line is damaged: the folder still has its id, and later lines its results.
@@ -179,6 +197,7 @@ fn nameless(folder: &Path) -> Run {
         wall_ms: 0,
         nodes: Vec::new(),
         expectations: Vec::new(),
+        places: HashMap::new(),
     }
 }
 

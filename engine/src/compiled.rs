@@ -3,24 +3,24 @@
 //! It is written after a run whose nodes are all done, in the disposable index, one file for each [`Question`]: a JSON line
 //! with everything that the run looked at outside the store, then the sightings of its records and blobs, then a digest. The
 //! next run asks the machine the same again; whatever it cannot confirm sends it the long way, so a compiled plan can cost
-//! milliseconds and never a wrong answer.
+//! milliseconds and never a wrong answer. Where only the pipeline's text is another one, [`crate::edit`] may know what it concerns.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use watershed_cache::sighting::Outputs;
 use watershed_cache::{Digest, Sightings, Stat, Store};
 
 use crate::environment;
 use crate::event::Event;
 use crate::graph::From;
+use crate::layout::Layout;
 use crate::probe::Probe;
+use crate::sealed;
 use crate::session::Session;
 use crate::walk::Tally;
-
-/// Plans kept for each project; the oldest go first.
-const KEPT: usize = 64;
 
 /// Entries of an input folder beyond which watching costs as much as looking.
 const MOST_WATCHED: usize = 20_000;
@@ -48,9 +48,14 @@ impl Question<'_> {
     /// Returns the file that holds the plan of a project.
     pub fn place(&self, root: &Path) -> PathBuf {
         let text = serde_json::to_vec(self).unwrap_or_default();
-        let name = Digest::in_context("watershed 2026-11-24 compiled plan", &text).hex();
+        let name = Digest::in_context("watershed 2026-11-26 compiled plan", &text).hex();
         root.join(".watershed").join("index").join("plan").join(&name[..32])
     }
+}
+
+/// Returns the file that holds the layout of the pipeline whose plan is at `place`.
+pub fn layout_of(place: &Path) -> PathBuf {
+    place.with_file_name("").with_file_name("layout").join(place.file_name().unwrap_or_default())
 }
 
 /// What a run looked at, and what it found.
@@ -70,14 +75,34 @@ pub struct Compiled {
     pub since: String,
     /// Expectations, all held.
     pub held: Vec<Event>,
+    /// How many edits lie between that run and one that loaded the whole pipeline.
+    pub depth: u32,
     began_ns: i128,
     version: String,
     boot: Option<String>,
     watched: Vec<(PathBuf, Stat)>,
     environment: environment::Noted,
     probes: Vec<(Probe, String)>,
+    text: Text,
     #[serde(skip)]
     sightings: Sightings,
+    #[serde(skip)]
+    layout: Option<Layout>,
+}
+
+/// The pipeline's file as it was loaded.
+#[derive(Debug, Serialize, Deserialize)]
+struct Text {
+    file: PathBuf,
+    stat: Stat,
+    digest: Digest,
+}
+
+impl Text {
+    fn of(file: &Path, text: &str) -> Option<Text> {
+        let file = std::path::absolute(file).ok()?;
+        Some(Text { stat: Stat::of(&file).ok()?, file, digest: Digest::of(text.as_bytes()) })
+    }
 }
 
 impl Compiled {
@@ -86,14 +111,6 @@ impl Compiled {
     pub fn of(session: &Session, tally: &Tally, since: &str, held: Vec<Event>, began_ns: i128) -> Option<Compiled> {
         let done: Vec<_> =
             tally.keys.iter().zip(&tally.outputs).filter_map(|(k, o)| Some(((*k)?, o.as_ref()?))).collect();
-        let sightings = Sightings::of(&session.store, done.iter().copied())?;
-        let young: BTreeSet<Digest> = sightings.records_since(began_ns).collect();
-        let stands = |(key, outputs): &(Digest, &_)| {
-            !young.contains(key) || session.store.peek(key).is_some_and(|record| record.outputs == **outputs)
-        };
-        if !done.iter().all(stands) {
-            return None;
-        }
         Some(Compiled {
             pipeline: session.study.name.clone(),
             file: session.study.file_in_root(),
@@ -102,21 +119,51 @@ impl Compiled {
             done: done.len(),
             since: since.to_string(),
             held,
+            depth: 0,
             began_ns,
             version: env!("CARGO_PKG_VERSION").into(),
             boot: session.store.boot().map(str::to_string),
             watched: watched(session, tally)?,
             environment: environment::noted(),
             probes: session.asked(),
-            sightings,
+            text: Text::of(&session.study.file, &session.study.text)?,
+            sightings: sightings(session, &done, began_ns)?,
+            layout: Layout::of(session, tally, since),
+        })
+    }
+
+    /// Compiles what stands after the run of an edit: `layout` describes it, and the results of the keys that are `gone` stand
+    /// behind no stage any more.
+    pub fn after_edit(
+        mut self,
+        session: &Session,
+        tally: &Tally,
+        layout: Layout,
+        gone: &[Digest],
+        began_ns: i128,
+    ) -> Option<Compiled> {
+        let done: Vec<_> =
+            tally.keys.iter().zip(&tally.outputs).filter_map(|(k, o)| Some(((*k)?, o.as_ref()?))).collect();
+        let kept: BTreeSet<Digest> = layout.stages.iter().map(|stage| stage.key).collect();
+        let gone: Vec<Digest> = gone.iter().filter(|key| !kept.contains(key)).copied().collect();
+        self.watched.extend(watched(session, tally)?);
+        self.environment.extend(environment::noted());
+        let asked = session.asked();
+        self.probes.retain(|(probe, _)| !asked.iter().any(|(again, _)| again == probe));
+        self.probes.extend(asked);
+        Some(Compiled {
+            since: layout.run.clone(),
+            depth: self.depth + 1,
+            text: Text::of(&session.study.file, &layout.text)?,
+            sightings: self.sightings.exchanged(&gone, sightings(session, &done, began_ns)?),
+            layout: Some(layout),
+            ..self
         })
     }
 
     /// Reads a plan; `None` when there is none or it is damaged.
     pub fn load(place: &Path) -> Option<Compiled> {
-        let bytes = fs::read(place).ok()?;
-        let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-        (Digest::of(body).as_bytes() == digest).then_some(())?;
+        let body = sealed::read(place)?;
         let end = body.iter().position(|&byte| byte == b'\n')?;
         let mut compiled: Compiled = serde_json::from_slice(&body[..end]).ok()?;
         compiled.sightings = Sightings::parse(&body[end + 1..])?;
@@ -125,24 +172,16 @@ impl Compiled {
 
     /// Writes it. Failure costs time only, so it is not an error.
     pub fn save(&self, place: &Path) {
-        let Some(folder) = place.parent() else { return };
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
         bytes.extend(self.sightings.to_bytes());
-        let digest = Digest::of(&bytes);
-        bytes.extend_from_slice(digest.as_bytes());
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(folder)?;
-            let temporary = tempfile::NamedTempFile::new_in(folder)?;
-            fs::write(temporary.path(), &bytes)?;
-            temporary.persist(place).map(drop).map_err(|e| e.error)
-        };
-        if write().is_ok() {
-            forget_oldest(folder);
+        sealed::write(place, bytes);
+        if let Some(layout) = &self.layout {
+            layout.save(&layout_of(place));
         }
     }
 
-    /// Says whether a run now would find nothing to do: files, environment, probes and results are all as they were.
+    /// Says whether all but the pipeline's text is as it was: files, environment, probes and results.
     pub fn holds(&self, store: &Store) -> bool {
         self.version == env!("CARGO_PKG_VERSION")
             && self.boot.as_deref() == store.boot()
@@ -153,14 +192,30 @@ impl Compiled {
             && self.probes.iter().all(|(probe, answer)| probe.answer().is_ok_and(|now| now == *answer))
     }
 
+    /// Says whether the pipeline's text is as it was.
+    pub fn has_text(&self) -> bool {
+        let Text { file, stat, digest } = &self.text;
+        self.is_unchanged(file, stat) || fs::read(file).is_ok_and(|bytes| Digest::of(&bytes) == *digest)
+    }
+
     fn is_unchanged(&self, path: &Path, stat: &Stat) -> bool {
         stat.is_settled_at(self.began_ns) && Stat::of(path).is_ok_and(|now| now == *stat)
     }
 }
 
-/// Looks at the program, the pipeline file and the user's own inputs, folders with all that is in them.
+/// Looks at the files behind results. A record written since the run began must be the one that the run knows.
+fn sightings(session: &Session, done: &[(Digest, &Outputs)], began_ns: i128) -> Option<Sightings> {
+    let sightings = Sightings::of(&session.store, done.iter().copied())?;
+    let young: BTreeSet<Digest> = sightings.records_since(began_ns).collect();
+    let stands = |(key, outputs): &(Digest, &Outputs)| {
+        !young.contains(key) || session.store.peek(key).is_some_and(|record| record.outputs == **outputs)
+    };
+    done.iter().all(stands).then_some(sightings)
+}
+
+/// Looks at the program and the user's own inputs, folders with all that is in them.
 fn watched(session: &Session, tally: &Tally) -> Option<Vec<(PathBuf, Stat)>> {
-    let mut paths = vec![std::env::current_exe().ok()?, std::path::absolute(&session.study.file).ok()?];
+    let mut paths = vec![std::env::current_exe().ok()?];
     let needed = session.graph.nodes.iter().zip(&tally.keys).filter(|(_, key)| key.is_some());
     for input in needed.flat_map(|(node, _)| &node.inputs) {
         if let From::Path { path, .. } = &input.from {
@@ -182,14 +237,4 @@ fn watch(path: PathBuf, seen: &mut Vec<(PathBuf, Stat)>) -> Option<()> {
     let stat = Stat::of(&path).ok()?;
     seen.push((path, stat));
     items.into_iter().flatten().try_for_each(|item| watch(item.ok()?.path(), seen))
-}
-
-fn forget_oldest(folder: &Path) {
-    let Ok(items) = fs::read_dir(folder) else { return };
-    let mut plans: Vec<_> =
-        items.flatten().filter_map(|item| Some((item.metadata().ok()?.modified().ok()?, item.path()))).collect();
-    plans.sort();
-    for (_, path) in plans.iter().rev().skip(KEPT) {
-        let _ = fs::remove_file(path);
-    }
 }

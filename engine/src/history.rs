@@ -1,8 +1,11 @@
 //! Which actions stood behind a stage before: the candidates for "why does it run".
 //!
-//! Kept per project in a disposable file; losing it makes reasons read `first run` until the next run.
+//! Kept per project in a disposable file that grows by a line for each key that is new behind a stage, and is written anew when
+//! most of it is out of date; losing it makes reasons read `first run` until the next run.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use watershed_cache::{Digest, Store};
@@ -21,26 +24,42 @@ const DEPTH: usize = 8;
 pub struct History {
     file: PathBuf,
     keys: BTreeMap<String, Vec<Digest>>,
-    changed: bool,
+    lines: usize,
+    added: String,
 }
 
 impl History {
-    /// Loads the history kept in `file`; a damaged or missing file is empty.
+    /// Loads the history kept in `file`; what is damaged or missing is not remembered.
     pub fn load(file: &Path) -> History {
-        let keys = std::fs::read(file).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-        History { file: file.to_path_buf(), keys, changed: false }
+        let mut history = History { file: file.to_path_buf(), ..History::default() };
+        let text = String::from_utf8(fs::read(file).unwrap_or_default()).unwrap_or_default();
+        for line in text.lines() {
+            history.lines += 1;
+            if let Some((key, name)) = line.split_once(' ').and_then(|(key, name)| Some((Digest::parse(key)?, name))) {
+                history.put(name, key);
+            }
+        }
+        history
     }
 
     /// Remembers that `key` stands behind a node now.
     pub fn remember(&mut self, pipeline: &str, node: &Node, key: Digest) {
-        let list = self.keys.entry(name(pipeline, node)).or_default();
-        if list.first() == Some(&key) {
-            return;
+        let name = name(pipeline, node);
+        if self.put(&name, key) {
+            self.added.push_str(&line(&name, &key));
         }
+    }
+
+    /// Puts a key first; says whether it was not.
+    fn put(&mut self, name: &str, key: Digest) -> bool {
+        if !self.keys.contains_key(name) {
+            self.keys.insert(name.to_string(), Vec::new());
+        }
+        let Some(list) = self.keys.get_mut(name).filter(|list| list.first() != Some(&key)) else { return false };
         list.retain(|k| *k != key);
         list.insert(0, key);
         list.truncate(DEPTH);
-        self.changed = true;
+        true
     }
 
     /// Returns the keys that stood behind a node, newest first.
@@ -61,19 +80,61 @@ impl History {
 
     /// Writes what was remembered. Failure costs reasons only, so it is not an error.
     pub fn save(&mut self) {
-        if !self.changed {
+        if self.added.is_empty() {
             return;
         }
-        let Some(parent) = self.file.parent() else { return };
+        let kept: usize = self.keys.values().map(Vec::len).sum();
+        let lines = self.lines + self.added.lines().count();
+        let written = if lines > 2 * kept + 1000 { self.rewrite() } else { self.append() };
+        if written.is_ok() {
+            self.added.clear();
+        }
+    }
+
+    fn append(&self) -> std::io::Result<()> {
+        fs::create_dir_all(self.file.parent().unwrap_or(Path::new("")))?;
+        File::options().create(true).append(true).open(&self.file)?.write_all(self.added.as_bytes())
+    }
+
+    fn rewrite(&self) -> std::io::Result<()> {
+        let oldest_first = self.keys.iter().flat_map(|(name, keys)| keys.iter().rev().map(move |key| line(name, key)));
         let temporary = self.file.with_extension(format!("{}.tmp", std::process::id()));
-        let text = serde_json::to_vec(&self.keys).unwrap_or_default();
-        let written = std::fs::create_dir_all(parent)
-            .and_then(|()| std::fs::write(&temporary, text))
-            .and_then(|()| std::fs::rename(&temporary, &self.file));
-        self.changed = written.is_err();
+        fs::write(&temporary, oldest_first.collect::<String>())?;
+        fs::rename(&temporary, &self.file)
     }
 }
 
+fn line(name: &str, key: &Digest) -> String {
+    format!("{} {name}\n", key.hex())
+}
+
+/// Names a node among those of all pipelines; no line breaks, since a line holds it.
 fn name(pipeline: &str, node: &Node) -> String {
-    format!("{pipeline}/{}", node.title())
+    format!("{pipeline}/{}", node.title()).replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_is_read_back_newest_first_also_behind_a_torn_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("index/history");
+        for turn in 0..2000_u32 {
+            let mut history = History::load(&file);
+            let key = Digest::of(&(turn % 11).to_le_bytes());
+            if history.put("p/stage", key) {
+                history.added.push_str(&line("p/stage", &key));
+            }
+            history.save();
+        }
+        let mut torn = fs::read(&file).unwrap();
+        assert!(torn.len() < 100 * 2000, "it is written anew now and then");
+        torn.truncate(torn.len() - 3);
+        fs::write(&file, torn).unwrap();
+        let keys = &History::load(&file).keys["p/stage"];
+        assert_eq!(keys.len(), DEPTH);
+        assert_eq!(keys[0], Digest::of(&((1999 % 11) as u32 - 1).to_le_bytes()), "the torn line is left out");
+    }
 }

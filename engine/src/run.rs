@@ -5,6 +5,7 @@ use watershed_cache::stat::now_ns;
 use watershed_cache::{CacheError, Store};
 
 use crate::compiled::Compiled;
+use crate::edit::Edit;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::NodeId;
@@ -39,21 +40,56 @@ pub fn run(
     listener: Box<dyn Fn(&Entry) + Send + Sync>,
 ) -> Result<Outcome, StageError> {
     let log = create_log(&session.store, listener)?;
+    let began_ns = now_ns();
+    log.emit(started(session, session.graph.nodes.len(), &log));
+    let (tally, expectations, outcome) = perform(session, targets, options, 0, &log)?;
+    let exit = exit_code(&tally, outcome);
+    let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), expectations, began_ns) } else { None };
+    Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
+}
+
+/// Runs what an edit concerns; all other nodes are those of a former run.
+///
+/// # Errors
+/// When the run log cannot be written; nothing was executed then.
+pub fn run_edit(
+    edit: Edit,
+    mut options: Options,
+    listener: Box<dyn Fn(&Entry) + Send + Sync>,
+) -> Result<Outcome, StageError> {
+    let session = &edit.session;
+    let log = create_log(&session.store, listener)?;
+    let began_ns = now_ns();
+    options.given.clone_from(&edit.given);
+    log.emit(started(session, session.graph.nodes.len() - edit.given.len() + edit.others, &log));
+    log.emit(Event::Unchanged { since: edit.since.clone() });
+    let (tally, _, outcome) = perform(session, &[], options, edit.others, &log)?;
+    let exit = exit_code(&tally, outcome);
+    let compiled = if exit == 0 { edit.compiled(&tally, log.id(), began_ns) } else { None };
+    Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
+}
+
+/// Walks, compares expectations and writes the end of the log; `others` are hits that were not walked.
+fn perform(
+    session: &Session,
+    targets: &[NodeId],
+    options: Options,
+    others: usize,
+    log: &RunLog,
+) -> Result<(Tally, Vec<Event>, &'static str), StageError> {
     // Shared with other runs for as long as this one lasts, so that gc beside it deletes nothing.
     let _share = session.store.share().map_err(store_error)?;
     session.store.sweep_sandboxes();
-    let began_ns = now_ns();
-    announce(session, &log);
+    announce(session, &options, log);
     let cancel = options.cancel.clone();
-    let tally = walk::walk(session, &session.graph.needed(targets), options, &log);
+    let mut tally = walk::walk(session, &session.graph.needed(targets), options, log);
+    tally.hit += others;
     let expectations = if cancel.is_cancelled() { Vec::new() } else { compare(session, &tally) };
     expectations.iter().for_each(|found| log.emit(found.clone()));
     let missed = expectations.iter().any(|found| matches!(found, Event::Expectation { held: false, .. }));
     session.save_index();
-    let outcome = finish(&tally, cancel.is_cancelled(), missed, &log);
-    let exit = exit_code(&tally, outcome);
-    let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), expectations, began_ns) } else { None };
-    Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
+    let outcome = finish(&tally, cancel.is_cancelled(), missed, log);
+    Ok((tally, expectations, outcome))
 }
 
 /// Logs the run that a compiled plan stands for: nothing to do. Check first that it holds.
@@ -88,18 +124,22 @@ fn create_log(store: &Store, listener: Box<dyn Fn(&Entry) + Send + Sync>) -> Res
     RunLog::create(&runs, listener).map_err(|source| store_error(CacheError::Io { verb: "write", path: runs, source }))
 }
 
-fn announce(session: &Session, log: &RunLog) {
+fn started(session: &Session, nodes: usize, log: &RunLog) -> Event {
     let study = &session.study;
-    log.emit(Event::RunStarted {
+    Event::RunStarted {
         run: log.id().to_string(),
         pipeline: study.name.clone(),
         file: study.file_in_root(),
         sweep: study.sweep.clone(),
-        nodes: session.graph.nodes.len(),
+        nodes,
         started_ms: now_ms(),
         version: env!("CARGO_PKG_VERSION").into(),
-    });
-    for (id, node) in session.graph.nodes.iter().enumerate() {
+    }
+}
+
+fn announce(session: &Session, options: &Options, log: &RunLog) {
+    let walked = session.graph.nodes.iter().enumerate().filter(|(id, _)| !options.given.contains_key(id));
+    for (id, node) in walked {
         let mut reads: Vec<String> = session.graph.parents(id).map(|p| session.graph.nodes[p].title()).collect();
         reads.dedup();
         log.emit(Event::StagePlanned {

@@ -37,7 +37,7 @@ impl Session {
     pub fn open(study: Study, cache: &Path) -> Result<Session, CacheError> {
         let index = study.root.join(".watershed").join("index");
         let stats = StatCache::load(&index.join("stat.json"));
-        let history = Mutex::new(History::load(&index.join("history.json")));
+        let history = Mutex::new(History::load(&index.join("history")));
         let graph = Graph::build(&study);
         let store = Store::open(cache)?;
         Ok(Session { study, graph, store, history, stats, identified: Mutex::default(), asked: Mutex::default() })

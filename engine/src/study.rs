@@ -60,6 +60,8 @@ pub struct Case {
 pub struct StageDef {
     /// Name in `stages:`.
     pub name: String,
+    /// Line of the name in the pipeline file; 0 for a stage that is not written there.
+    pub line: u32,
     /// Its kind.
     pub kind: Arc<Kind>,
     /// All parameters, defaults and presets filled in; `preset` itself is gone.

@@ -12,6 +12,7 @@ mod config;
 mod crash;
 mod diagnostics;
 mod docs;
+mod edit;
 mod explain;
 mod fuzz;
 mod gc;

@@ -32,22 +32,24 @@ pub fn request(
     kinds: fn() -> Vec<Kind>,
     check_all: bool,
 ) -> Result<(LoadRequest, Study), i32> {
-    let file = file_of(&choice.words);
-    let request = LoadRequest {
-        text: if file == Path::new("-") {
-            Some(std::io::read_to_string(std::io::stdin()).unwrap_or_default())
-        } else {
-            None
-        },
+    let is_piped = file_of(&choice.words) == Path::new("-");
+    let text = if is_piped { Some(std::io::read_to_string(std::io::stdin()).unwrap_or_default()) } else { None };
+    let request = load_request(choice, text, check_all);
+    let study = language::load(&request, &Kinds::new(kinds())).map_err(|faults| refuse(&faults, common))?;
+    Ok((request, study))
+}
+
+/// Returns what a command asks to load.
+pub fn load_request(choice: &Choice, text: Option<String>, check_all: bool) -> LoadRequest {
+    LoadRequest {
+        text,
         overrides: choice.set.clone(),
         sweep: choice.sweep.clone(),
         cases: choice.cases.clone(),
         max_cases: choice.max_cases,
         check_all,
-        ..LoadRequest::new(file)
-    };
-    let study = language::load(&request, &Kinds::new(kinds())).map_err(|faults| refuse(&faults, common))?;
-    Ok((request, study))
+        ..LoadRequest::new(file_of(&choice.words))
+    }
 }
 
 /// Opens the pipeline that a command names on its store.

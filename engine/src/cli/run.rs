@@ -1,5 +1,6 @@
 //! `run`: executes what is not in the store yet.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,12 +9,13 @@ use clap::Args;
 use watershed_cache::Store;
 
 use super::{Choice, Common, Format, open, out, plan};
-use crate::compiled::{Compiled, Question};
+use crate::compiled::{Compiled, Question, layout_of};
+use crate::edit::Edit;
 use crate::fault::StageError;
-use crate::language;
+use crate::language::{self, Kinds};
 use crate::plan::State;
 use crate::progress::Progress;
-use crate::run as engine;
+use crate::run::{self as engine, Outcome};
 use crate::runlog::Entry;
 use crate::session::Session;
 use crate::signal;
@@ -60,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
     let standing = Standing::of(options, common);
-    if let Some(code) = standing.as_ref().and_then(|standing| standing.run(options, common)) {
+    if let Some(code) = standing.as_ref().and_then(|standing| standing.run(options, common, kinds)) {
         return code;
     }
     let opened = open::session(&options.choice, common, kinds);
@@ -75,7 +77,13 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         Ok(walk_options) => walk_options,
         Err(code) => return code,
     };
-    match engine::run(&session, &targets, walk_options, listener(options, common)) {
+    let outcome = engine::run(&session, &targets, walk_options, listener(options, common));
+    end(outcome, standing.as_ref())
+}
+
+/// Keeps the compiled plan of a run; returns the exit code.
+fn end(outcome: Result<Outcome, StageError>, standing: Option<&Standing>) -> i32 {
+    match outcome {
         Ok(outcome) => {
             if let (Some(standing), Some(compiled)) = (standing, &outcome.compiled) {
                 compiled.save(&standing.place);
@@ -115,12 +123,18 @@ impl Standing {
         Some(Standing { place: question.place(&root), cache })
     }
 
-    /// Ends the run at once if its compiled plan holds and nothing else is asked for.
-    fn run(&self, options: &Options, common: &Common) -> Option<i32> {
+    /// Ends the run at once if its compiled plan holds and nothing else is asked for, or after what one edit concerns.
+    fn run(&self, options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> Option<i32> {
         let plain = common.format == Format::Human && options.force.is_empty() && !options.frozen;
         let compiled = Compiled::load(&self.place).filter(|_| plain)?;
         let store = Store::open(&self.cache).ok().filter(|store| compiled.holds(store))?;
-        engine::stand_still(compiled, &store, listener(options, common)).ok().map(|()| 0)
+        if compiled.has_text() {
+            return engine::stand_still(compiled, &store, listener(options, common)).ok().map(|()| 0);
+        }
+        let whole = open::load_request(&options.choice, None, false);
+        let edit = Edit::find(compiled, &layout_of(&self.place), &whole, &self.cache, &Kinds::new(kinds()))?;
+        let walk_options = walk_options(options, &edit.session, common).ok()?;
+        Some(end(engine::run_edit(edit, walk_options, listener(options, common)), Some(self)))
     }
 }
 
@@ -148,6 +162,7 @@ fn walk_options(options: &Options, session: &Session, common: &Common) -> Result
         ),
         keep_going: options.keep_going || (session.study.sweep.is_some() && !options.fail_fast),
         forced,
+        given: BTreeMap::new(),
         offline: options.offline,
         patience: PATIENCE,
         cancel: signal::cancel_on_termination(),

@@ -1,7 +1,7 @@
 //! One case of a pipeline, from its tree (overrides applied) to its checked stages.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub sweeps: &'a BTreeMap<String, Vec<String>>,
     /// Reads the environment.
     pub lookup: fn(&str) -> Option<String>,
+    /// Stages whose inputs are not looked at.
+    pub given: &'a HashSet<String>,
 }
 
 /// A case after its checks.
@@ -94,7 +96,10 @@ pub fn check(tree: &Node, context: &Context<'_>, faults: &mut Diagnostics) -> Ch
     let bound: Vec<Vec<Bound>> = drafts
         .iter()
         .zip(&writers)
-        .map(|(d, writer)| input::bind(writer, d.inputs.as_ref(), &sources, faults))
+        .map(|(d, writer)| match context.given.contains(&writer.name) {
+            true => Vec::new(),
+            false => input::bind(writer, d.inputs.as_ref(), &sources, faults),
+        })
         .collect();
     let expect = text.expect.map(|node| expect::read(node, &writers, faults)).unwrap_or_default();
     let edges =
@@ -163,6 +168,7 @@ fn finish(draft: Draft<'_>, writer: Writer, bound: Vec<Bound>) -> Option<StageDe
     let (resolved, differing) = draft.params.map_or((json!({}), BTreeMap::new()), |p| (p.resolved, p.differing));
     Some(StageDef {
         name: writer.name,
+        line: draft.text.key.span.line,
         kind,
         params: resolved,
         differing,

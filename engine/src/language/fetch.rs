@@ -66,6 +66,7 @@ impl Fetch {
         let params = json!({"url": self.url, "sha256": self.sha256, "file": self.file});
         Arc::new(StageDef {
             name: self.stage(),
+            line: 0,
             kind: kind.clone(),
             differing: keyed.map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).into(),
             ports: (kind.ports)(&params),

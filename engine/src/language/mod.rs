@@ -71,6 +71,9 @@ pub struct LoadRequest {
     pub max_cases: usize,
     /// Checks every case of every sweep too, not only those that the study holds.
     pub check_all: bool,
+    /// Set for an excerpt of a pipeline: its stages whose results are known, so that their inputs are not looked at. Sweeps, which
+    /// may name stages left out, are not either.
+    pub given: Option<HashSet<String>>,
     /// Reads an environment variable.
     pub env: fn(&str) -> Option<String>,
 }
@@ -88,6 +91,7 @@ impl LoadRequest {
             cases,
             max_cases,
             check_all: false,
+            given: None,
             env: environment::read,
         }
     }
@@ -146,7 +150,7 @@ fn load_text(request: &LoadRequest, kinds: &Kinds, text: &str, faults: &mut Diag
     for change in overrides::read(&request.overrides, faults) {
         overrides::apply(&mut tree, &change, faults);
     }
-    let sweeps = sweep::expand(&tree, request.max_cases, faults);
+    let sweeps = if request.given.is_some() { Vec::new() } else { sweep::expand(&tree, request.max_cases, faults) };
     check_sweep_paths(&tree, &sweeps, faults);
     let mut place = match Place::of(&request.file) {
         Ok(place) => place,
@@ -158,7 +162,8 @@ fn load_text(request: &LoadRequest, kinds: &Kinds, text: &str, faults: &mut Diag
     roots::read(&tree, &mut place, request.env, faults);
     let names: BTreeMap<String, Vec<String>> =
         sweeps.iter().map(|s| (s.key.text.clone(), s.cases.iter().map(|c| c.name.clone()).collect())).collect();
-    let context = Context { kinds, place: &place, sweeps: &names, lookup: request.env };
+    let given = request.given.clone().unwrap_or_default();
+    let context = Context { kinds, place: &place, sweeps: &names, lookup: request.env, given: &given };
     let mut loader = Loader { tree: &tree, context, sweeps: &sweeps, edges: Vec::new(), faults };
     let chosen = loader.choose(request);
     let checked = loader.check_chosen(request, chosen);

@@ -14,12 +14,12 @@ use crate::cache::document;
 use crate::project::{Project, files};
 
 /// Whether the whole campaign was asked for.
-fn is_full() -> bool {
+pub fn is_full() -> bool {
     std::env::var("WATERSHED_CAMPAIGN").is_ok_and(|value| value == "full")
 }
 
 /// Seeded numbers (SplitMix64, Steele et al. 2014), so that a sample fails again.
-struct Numbers(u64);
+pub struct Numbers(pub u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
@@ -31,7 +31,7 @@ impl Numbers {
     }
 
     /// Returns a number below `end`.
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 }

@@ -66,16 +66,12 @@ fn room(ground: &Ground) -> Finding {
 /// The index may be removed at any time, so that a damaged one is no problem, only slow.
 fn index(root: &Path) -> Finding {
     let folder = root.join(".watershed").join("index");
-    let damaged = ["stat.json", "history.json"].into_iter().filter(|name| {
-        let bytes = std::fs::read(folder.join(name));
-        bytes.is_ok_and(|bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err())
-    });
-    let damaged: Vec<&str> = damaged.collect();
-    if damaged.is_empty() {
-        return Finding::new("index", State::Ok, if folder.exists() { "readable" } else { "made by the first run" });
+    let stats = std::fs::read(folder.join("stat.json"));
+    if stats.is_ok_and(|bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err()) {
+        let found = "stat.json cannot be read and will be made anew: the next run hashes every input";
+        return Finding::new("index", State::Note, found);
     }
-    let found = format!("{} cannot be read and will be made anew: the next run hashes every input", damaged.join(", "));
-    Finding::new("index", State::Note, found)
+    Finding::new("index", State::Ok, if folder.exists() { "readable" } else { "made by the first run" })
 }
 
 fn hugging_face() -> Finding {
