@@ -1,14 +1,17 @@
 //! Former runs, read back from their logs: what `show`, `runs`, `log`, `get --run` and the report are made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use watershed_cache::{ActionResult, Digest, Store};
 
-use crate::event::{Event, Reason};
+use crate::event::{self, Event, Reason};
+use crate::language;
 use crate::metrics::{self, Metrics};
 use crate::runlog::{self, Entry};
+use crate::settings::Settings;
+use crate::verdict::Verdict;
 
 /// One run as its log tells it.
 pub struct Run {
@@ -22,14 +25,25 @@ pub struct Run {
     pub sweep: Option<String>,
     /// When it began, milliseconds since 1970 UTC.
     pub started_ms: u64,
-    /// `ok`, `failed`, …; `unfinished` when it was killed or still runs.
+    /// `ok`, `failed`, …; `running` while it goes, `unfinished` when it was killed.
     pub outcome: String,
     /// Wall time; up to the last line for an unfinished run.
     pub wall_ms: u64,
+    /// The cases of the sweep, in the order of the file.
+    pub cases: Vec<RunCase>,
     /// Its nodes in the order of the graph.
     pub nodes: Vec<RunNode>,
     /// Lines of `expect:` with what was found.
-    pub expectations: Vec<(String, String, Option<f64>, bool)>,
+    pub expectations: Vec<Verdict>,
+}
+
+/// One case of the sweep that was run.
+#[derive(Debug, Clone)]
+pub struct RunCase {
+    /// Its name.
+    pub name: String,
+    /// What it has at the paths that the sweep's cases set.
+    pub set: Settings,
 }
 
 /// One node of a run.
@@ -47,8 +61,11 @@ pub struct RunNode {
     pub params: BTreeMap<String, Value>,
     /// Titles of the nodes it read.
     pub reads: Vec<String>,
-    /// `ran`, `hit`, `failed`, `skipped`, or `unfinished`.
+    /// `ran`, `hit`, `failed`, `skipped`; `waiting` and `running` in a run that goes on, `unfinished` in one that was killed,
+    /// `unneeded` when the run was asked for other stages.
     pub outcome: String,
+    /// What a stage under way last told of its progress.
+    pub progress: Option<String>,
     /// Action key, if it was known.
     pub key: Option<Digest>,
     /// Why it ran.
@@ -84,41 +101,115 @@ impl Run {
     /// # Errors
     /// When its log cannot be read or holds no whole line.
     pub fn read(folder: &Path) -> std::io::Result<Run> {
+        // Asked before the log is read, so that a run which ends meanwhile is never taken for a killed one.
+        let live = runlog::is_live(folder);
         let entries = runlog::read(folder)?;
         if entries.is_empty() {
             return Err(std::io::Error::other("the run log has no whole line"));
         }
-        let mut run = begin(&entries).unwrap_or_else(|| nameless(folder));
+        let mut reader = Reader { run: begin(&entries).unwrap_or_else(|| nameless(folder)), index: HashMap::new() };
         for entry in &entries {
             if let Event::Unchanged { since } = &entry.event {
-                run.nodes = served(Run::read(&folder.with_file_name(since))?);
+                let since = Run::read(&folder.with_file_name(since))?;
+                reader.run.cases.clone_from(&since.cases);
+                reader.run.nodes = served(since);
             }
-            run.take(entry);
+            reader.take(entry);
         }
-        Ok(run)
+        reader.run.settle(live);
+        Ok(reader.run)
     }
 
+    /// Says whether its log has no end yet.
+    pub fn is_open(&self) -> bool {
+        matches!(self.outcome.as_str(), "unfinished" | "running")
+    }
+
+    /// Returns the nodes that the run was asked for.
+    pub fn needed(&self) -> impl Iterator<Item = &RunNode> {
+        self.nodes.iter().filter(|node| node.outcome != "unneeded")
+    }
+
+    /// Returns what the run did for one case: its nodes as those of a run without a sweep.
+    ///
+    /// # Errors
+    /// When there is no such case.
+    pub fn of_case(mut self, case: &str) -> Result<Run, String> {
+        let names = || self.cases.iter().map(|case| case.name.as_str());
+        if !names().any(|name| name == case) {
+            let near = language::nearest(case, names()).map(|near| format!("did you mean `{near}`?"));
+            let help = near.unwrap_or_else(|| language::listed("cases", names()));
+            return Err(format!("run {} has no case `{case}`; {help}", self.id));
+        }
+        let belongs = |cases: &[String]| cases.iter().any(|name| name == case);
+        self.nodes.retain(|node| belongs(&node.cases));
+        self.expectations.retain(|verdict| belongs(&verdict.cases));
+        self.cases.clear();
+        Ok(self)
+    }
+
+    /// Tells a run that goes on from one that was killed, and in one that ended what it was not asked for.
+    fn settle(&mut self, live: bool) {
+        let open = self.is_open();
+        if open && live {
+            self.outcome = "running".into();
+            self.wall_ms = runlog::now_ms().saturating_sub(self.started_ms);
+        }
+        for node in self.nodes.iter_mut().filter(|node| node.outcome == "unfinished") {
+            node.outcome = match (open, live, node.started_ms) {
+                (true, true, Some(_)) => "running",
+                (true, true, None) => "waiting",
+                (true, false, _) => "unfinished",
+                (false, ..) => "unneeded",
+            }
+            .into();
+            if let (true, Some(started_ms)) = (open, node.started_ms) {
+                node.wall_ms = self.wall_ms.saturating_sub(started_ms);
+            }
+        }
+    }
+}
+
+/// A run being read, and where its nodes are.
+struct Reader {
+    run: Run,
+    index: HashMap<(String, Vec<String>), usize>,
+}
+
+impl Reader {
     fn take(&mut self, entry: &Entry) {
-        if self.outcome == "unfinished" {
-            self.wall_ms = entry.t_ms;
+        if self.run.outcome == "unfinished" {
+            self.run.wall_ms = entry.t_ms;
         }
         match &entry.event {
-            Event::StagePlanned { stage, case, cases, kind, params, reads } => self.nodes.push(RunNode {
-                stage: stage.clone(),
-                case: case.clone(),
-                cases: cases.clone(),
-                kind: kind.clone(),
-                params: params.clone(),
-                reads: reads.clone(),
-                outcome: "unfinished".into(),
-                ..RunNode::default()
-            }),
+            Event::CasePlanned { case, set } => {
+                self.run.cases.push(RunCase { name: case.clone(), set: set.clone() });
+            }
+            Event::StagePlanned { stage, case, cases, kind, params, reads } => {
+                self.index.insert((stage.clone(), cases.clone()), self.run.nodes.len());
+                self.run.nodes.push(RunNode {
+                    stage: stage.clone(),
+                    case: case.clone(),
+                    cases: cases.clone(),
+                    kind: kind.clone(),
+                    params: params.clone(),
+                    reads: reads.clone(),
+                    outcome: "unfinished".into(),
+                    ..RunNode::default()
+                });
+            }
             Event::StageStarted { stage, cases, key, reasons, .. } => {
                 let started = entry.t_ms;
                 if let Some(node) = self.node(stage, cases) {
                     node.started_ms = Some(started);
                     node.key = Digest::parse(key);
                     node.reasons.clone_from(reasons);
+                }
+            }
+            Event::Progress { stage, case, done, total, unit, note } => {
+                let told = event::progress(*done, *total, unit, note);
+                if let Some(node) = self.node(stage, case.as_slice()) {
+                    node.progress = Some(told);
                 }
             }
             Event::StageFinished { stage, cases, outcome, key, reasons, wall_ms, error, .. } => {
@@ -130,19 +221,18 @@ impl Run {
                     node.error.clone_from(error);
                 }
             }
-            Event::Expectation { path, bound, value, held } => {
-                self.expectations.push((path.clone(), bound.clone(), *value, *held));
-            }
+            Event::Expectation(verdict) => self.run.expectations.push(verdict.clone()),
             Event::RunFinished { outcome, wall_ms, .. } => {
-                self.outcome.clone_from(outcome);
-                self.wall_ms = *wall_ms;
+                self.run.outcome.clone_from(outcome);
+                self.run.wall_ms = *wall_ms;
             }
             _ => {}
         }
     }
 
     fn node(&mut self, stage: &str, cases: &[String]) -> Option<&mut RunNode> {
-        self.nodes.iter_mut().find(|n| n.stage == stage && n.cases == cases)
+        let index = *self.index.get(&(stage.to_string(), cases.to_vec()))?;
+        self.run.nodes.get_mut(index)
     }
 }
 
@@ -156,6 +246,7 @@ fn begin(entries: &[Entry]) -> Option<Run> {
         started_ms: *started_ms,
         outcome: "unfinished".into(),
         wall_ms: 0,
+        cases: Vec::new(),
         nodes: Vec::new(),
         expectations: Vec::new(),
     })
@@ -163,7 +254,10 @@ fn begin(entries: &[Entry]) -> Option<Run> {
 
 /// The nodes of a run as a later one finds them that has nothing to do.
 fn served(run: Run) -> Vec<RunNode> {
-    let hit = |node| RunNode { outcome: "hit".into(), reasons: Vec::new(), started_ms: None, ..node };
+    let hit = |node: RunNode| match node.outcome.as_str() {
+        "unneeded" => node,
+        _ => RunNode { outcome: "hit".into(), reasons: Vec::new(), started_ms: None, ..node },
+    };
     run.nodes.into_iter().map(hit).collect()
 }
 
@@ -177,6 +271,7 @@ fn nameless(folder: &Path) -> Run {
         started_ms: 0,
         outcome: "unfinished".into(),
         wall_ms: 0,
+        cases: Vec::new(),
         nodes: Vec::new(),
         expectations: Vec::new(),
     }

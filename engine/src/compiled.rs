@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use watershed_cache::{Digest, Sightings, Stat, Store};
 
 use crate::environment;
-use crate::event::Event;
 use crate::graph::From;
 use crate::probe::Probe;
 use crate::session::Session;
+use crate::verdict::Verdict;
 use crate::walk::Tally;
 
 /// Plans kept for each project; the oldest go first.
@@ -69,7 +69,7 @@ pub struct Compiled {
     /// The run whose log names them.
     pub since: String,
     /// Expectations, all held.
-    pub held: Vec<Event>,
+    pub held: Vec<Verdict>,
     began_ns: i128,
     version: String,
     boot: Option<String>,
@@ -83,7 +83,7 @@ pub struct Compiled {
 impl Compiled {
     /// Compiles what a run looked at that began at `began_ns` and left nothing undone; `None` when something changed meanwhile
     /// or cannot be watched.
-    pub fn of(session: &Session, tally: &Tally, since: &str, held: Vec<Event>, began_ns: i128) -> Option<Compiled> {
+    pub fn of(session: &Session, tally: &Tally, since: &str, held: Vec<Verdict>, began_ns: i128) -> Option<Compiled> {
         let done: Vec<_> =
             tally.keys.iter().zip(&tally.outputs).filter_map(|(k, o)| Some(((*k)?, o.as_ref()?))).collect();
         let sightings = Sightings::of(&session.store, done.iter().copied())?;

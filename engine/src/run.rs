@@ -1,6 +1,5 @@
 //! `run pipeline.yaml` on one page: open, walk, compare expectations, tell how it ended.
 
-use serde_json::Value;
 use watershed_cache::stat::now_ns;
 use watershed_cache::{CacheError, Store};
 
@@ -8,11 +7,11 @@ use crate::compiled::Compiled;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::NodeId;
-use crate::metrics;
 use crate::runlog::{Entry, RunLog, now_ms};
 use crate::session::{Session, store_error};
+use crate::settings;
 use crate::signal;
-use crate::study::Expectation;
+use crate::verdict;
 use crate::walk::{self, Options, Tally};
 
 /// How a run ended.
@@ -45,14 +44,15 @@ pub fn run(
     let began_ns = now_ns();
     announce(session, &log);
     let cancel = options.cancel.clone();
-    let tally = walk::walk(session, &session.graph.needed(targets), options, &log);
-    let expectations = if cancel.is_cancelled() { Vec::new() } else { compare(session, &tally) };
-    expectations.iter().for_each(|found| log.emit(found.clone()));
-    let missed = expectations.iter().any(|found| matches!(found, Event::Expectation { held: false, .. }));
+    let needed = session.graph.needed(targets);
+    let tally = walk::walk(session, &needed, options, &log);
+    let verdicts = if cancel.is_cancelled() { Vec::new() } else { verdict::all(session, &tally, &needed) };
+    verdicts.iter().for_each(|verdict| log.emit(Event::Expectation(verdict.clone())));
+    let missed = verdicts.iter().any(|verdict| !verdict.held);
     session.save_index();
     let outcome = finish(&tally, cancel.is_cancelled(), missed, &log);
     let exit = exit_code(&tally, outcome);
-    let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), expectations, began_ns) } else { None };
+    let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), verdicts, began_ns) } else { None };
     Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
 }
 
@@ -77,7 +77,7 @@ pub fn stand_still(
         version: env!("CARGO_PKG_VERSION").into(),
     });
     log.emit(Event::Unchanged { since: compiled.since });
-    compiled.held.into_iter().for_each(|found| log.emit(found));
+    compiled.held.into_iter().for_each(|verdict| log.emit(Event::Expectation(verdict)));
     let (ran, hit, failed, skipped) = (0, compiled.done, 0, 0);
     log.emit(Event::RunFinished { run, outcome: "ok".into(), ran, hit, failed, skipped, wall_ms: log.elapsed_ms() });
     Ok(())
@@ -99,6 +99,9 @@ fn announce(session: &Session, log: &RunLog) {
         started_ms: now_ms(),
         version: env!("CARGO_PKG_VERSION").into(),
     });
+    for (case, set) in settings::of(study) {
+        log.emit(Event::CasePlanned { case, set });
+    }
     for (id, node) in session.graph.nodes.iter().enumerate() {
         let mut reads: Vec<String> = session.graph.parents(id).map(|p| session.graph.nodes[p].title()).collect();
         reads.dedup();
@@ -110,37 +113,6 @@ fn announce(session: &Session, log: &RunLog) {
             params: node.stage.differing.clone(),
             reads,
         });
-    }
-}
-
-/// Compares `expect:` with the metrics of the run.
-fn compare(session: &Session, tally: &Tally) -> Vec<Event> {
-    let mut found = Vec::new();
-    for expectation in &session.study.expect {
-        for id in session.graph.nodes_of(&expectation.stage) {
-            let Some(value) = metric(session, tally, id, &expectation.metric) else {
-                continue;
-            };
-            let bound = format!("{} {}", expectation.operator, expectation.bound);
-            let (path, held) = (expectation.path.clone(), holds(expectation, value));
-            found.push(Event::Expectation { path, bound, value: Some(value), held });
-        }
-    }
-    found
-}
-
-fn metric(session: &Session, tally: &Tally, id: NodeId, name: &str) -> Option<f64> {
-    let record = session.store.peek(&tally.keys[id]?)?;
-    metrics::of_record(&session.store, &record).get(name).and_then(Value::as_f64)
-}
-
-fn holds(expectation: &Expectation, value: f64) -> bool {
-    match expectation.operator.as_str() {
-        "<=" => value <= expectation.bound,
-        "<" => value < expectation.bound,
-        ">=" => value >= expectation.bound,
-        ">" => value > expectation.bound,
-        _ => value == expectation.bound,
     }
 }
 
