@@ -22,6 +22,9 @@ pub struct Reason {
     /// Words for people; the JSON contract does not rely on it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// Whose former record it was, where it was not the stage's own: a sibling case, or the stage's former name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
 }
 
 /// Returns progress as people read it: `3/10 updates, loss 1.5`.

@@ -1,26 +1,42 @@
 //! Which actions stood behind a stage before: the candidates for "why does it run".
 //!
-//! Kept per project in a disposable file; losing it makes reasons read `first run` until the next run.
+//! Kept per project in a disposable file; losing it makes reasons read `first run` until the next run. A stage is compared
+//! with its own former actions; one without any with its sibling cases and the plain stage, and one whose name is new with
+//! stages that are no longer in the pipeline. Among these the action with the fewest differing leaves is the nearest, and a
+//! reason tells whose it is when it is not the stage's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound::{Excluded, Included};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use watershed_cache::{Digest, Store};
 
 use crate::event::Reason;
-use crate::graph::Node;
+use crate::graph::{Graph, Node};
 use crate::key::Manifest;
-use crate::reason;
+use crate::reason::{self, Made};
 use crate::record::Provenance;
 
 /// Keys remembered for each stage: enough to find the nearest after trying a few values.
 const DEPTH: usize = 8;
+
+/// Siblings looked at on either side: names that sort together share their first parameters, so the nearest are there.
+const SIBLINGS: usize = 8;
+
+/// Stages no longer in the pipeline that are looked at.
+const GONE: usize = 32;
 
 /// Former action keys by pipeline, stage and case, newest first.
 #[derive(Debug, Default)]
 pub struct History {
     file: PathBuf,
     keys: BTreeMap<String, Vec<Digest>>,
+    /// Names added in this session, in which a run's own nodes are no former ones of each other.
+    new: HashSet<String>,
+    /// Names of stages that are no longer in the pipeline.
+    gone: OnceLock<Vec<String>>,
+    records: Mutex<HashMap<Digest, Arc<Provenance>>>,
     changed: bool,
 }
 
@@ -28,12 +44,16 @@ impl History {
     /// Loads the history kept in `file`; a damaged or missing file is empty.
     pub fn load(file: &Path) -> History {
         let keys = std::fs::read(file).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-        History { file: file.to_path_buf(), keys, changed: false }
+        History { file: file.to_path_buf(), keys, ..History::default() }
     }
 
     /// Remembers that `key` stands behind a node now.
     pub fn remember(&mut self, pipeline: &str, node: &Node, key: Digest) {
-        let list = self.keys.entry(name(pipeline, node)).or_default();
+        let name = name(pipeline, node);
+        if !self.keys.contains_key(&name) {
+            self.new.insert(name.clone());
+        }
+        let list = self.keys.entry(name).or_default();
         if list.first() == Some(&key) {
             return;
         }
@@ -48,15 +68,76 @@ impl History {
         self.keys.get(&name(pipeline, node)).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns why `manifest` is new: the fewest differing leaves to a former record, newest first among equals.
-    pub fn reasons(&self, pipeline: &str, node: &Node, manifest: &Manifest, store: &Store) -> Vec<Reason> {
-        self.keys(pipeline, node)
-            .iter()
-            .filter_map(|key| Provenance::of(&store.peek(key)?))
-            .map(|old| reason::differences(node, &old, manifest))
-            .filter(|reasons| !reasons.is_empty())
-            .min_by_key(Vec::len)
-            .unwrap_or_else(|| vec![reason::first_run(node)])
+    /// Returns why a node is new: the fewest differing leaves to a former record, newest first among equals.
+    pub fn reasons(&self, question: &Question<'_>, store: &Store) -> Vec<Reason> {
+        let own = name(question.pipeline, question.node);
+        let beside = |(name, old): (&str, _)| (Some(title_in(question.pipeline, name)), old);
+        let found = self
+            .nearest(&[own.as_str()], question, store)
+            .map(|(_, old)| (None, old))
+            .or_else(|| self.nearest(&self.siblings(question, &own), question, store).map(beside))
+            .or_else(|| self.nearest(&self.gone(question), question, store).map(beside));
+        let Some((beside, old)) = found else { return vec![reason::first_run(question.node)] };
+        let reasons = reason::differences(question.node, &old, question.manifest);
+        reasons.into_iter().map(|reason| Reason { beside: beside.clone(), ..reason }).collect()
+    }
+
+    /// Returns the nearest record of these names. An equal one is no reason: its record stands, but cannot be used; and under
+    /// another stage's name only an action of the same kind is a former one.
+    fn nearest<'n>(
+        &self,
+        names: &[&'n str],
+        question: &Question<'_>,
+        store: &Store,
+    ) -> Option<(&'n str, Arc<Provenance>)> {
+        let stage = &question.node.stage;
+        let now = Made { manifest: question.manifest, params: &stage.params };
+        let keys = names.iter().flat_map(|name| self.keys.get(*name).into_iter().flatten().map(move |key| (*name, key)));
+        let records = keys.filter_map(|(name, key)| Some((name, self.record(store, key)?)));
+        let akin = |name: &str, old: &Provenance| {
+            stage_of(&title_in(question.pipeline, name)) == stage.name || old.manifest.kind == question.manifest.kind
+        };
+        let records = records.filter(|(name, old)| akin(name, old));
+        let measured = records.map(|(name, old)| (reason::leaves(&stage.name, Made::of(&old), now).len(), name, old));
+        let nearest = measured.filter(|(leaves, ..)| *leaves > 0).min_by_key(|(leaves, ..)| *leaves);
+        nearest.map(|(_, name, old)| (name, old))
+    }
+
+    /// Many nodes are compared with the same few records, so each is read once.
+    fn record(&self, store: &Store, key: &Digest) -> Option<Arc<Provenance>> {
+        let mut records = self.records.lock().expect("no thread panics while it holds this lock");
+        if let Some(known) = records.get(key) {
+            return Some(known.clone());
+        }
+        let read = Arc::new(Provenance::of(&store.peek(key)?)?);
+        records.insert(*key, read.clone());
+        Some(read)
+    }
+
+    /// Returns other cases of the stage and the stage outside sweeps, of the cases those whose names sort next to its own.
+    fn siblings(&self, question: &Question<'_>, own: &str) -> Vec<&str> {
+        let plain = format!("{}/{}", question.pipeline, question.node.stage.name);
+        // `A` comes right after `@`.
+        let (first, last) = (format!("{plain}@"), format!("{plain}A"));
+        let middle = own.clamp(first.as_str(), last.as_str());
+        let before = self.keys.range::<str, _>((Included(first.as_str()), Excluded(middle))).rev().map(|(name, _)| name.as_str());
+        let after = self.keys.range::<str, _>((Included(middle), Excluded(last.as_str()))).map(|(name, _)| name.as_str());
+        let plain = self.keys.get_key_value(&plain).map(|(name, _)| name.as_str());
+        let before = before.filter(|name| !self.new.contains(*name)).take(SIBLINGS);
+        let after = after.filter(|name| !self.new.contains(*name)).take(SIBLINGS);
+        plain.into_iter().filter(|name| !self.new.contains(*name)).chain(before).chain(after).collect()
+    }
+
+    /// Returns the names of stages that are no longer in the pipeline: one of them may be the node's former name.
+    fn gone(&self, question: &Question<'_>) -> Vec<&str> {
+        let find = || {
+            let pipeline = format!("{}/", question.pipeline);
+            let stages: HashSet<&str> = question.graph.nodes.iter().map(|node| node.stage.name.as_str()).collect();
+            let names = self.keys.keys().filter(|name| !self.new.contains(*name));
+            let own = names.filter_map(|name| Some((name, stage_of(name.strip_prefix(&pipeline)?))));
+            own.filter(|(_, stage)| !stages.contains(stage)).map(|(name, _)| name.clone()).take(GONE).collect()
+        };
+        self.gone.get_or_init(find).iter().map(String::as_str).collect()
     }
 
     /// Writes what was remembered. Failure costs reasons only, so it is not an error.
@@ -74,6 +155,30 @@ impl History {
     }
 }
 
+/// A node that has to run, and what it is made from now.
+pub struct Question<'a> {
+    /// Name of the pipeline.
+    pub pipeline: &'a str,
+    /// All nodes.
+    pub graph: &'a Graph,
+    /// The node.
+    pub node: &'a Node,
+    /// Its manifest.
+    pub manifest: &'a Manifest,
+}
+
+/// A merged node goes by its first case, however many others there are.
 fn name(pipeline: &str, node: &Node) -> String {
-    format!("{pipeline}/{}", node.title())
+    match node.cases.first() {
+        Some(case) => format!("{pipeline}/{}@{case}", node.stage.name),
+        None => format!("{pipeline}/{}", node.stage.name),
+    }
+}
+
+fn title_in(pipeline: &str, name: &str) -> String {
+    name.strip_prefix(pipeline).map_or(name, |rest| rest.trim_start_matches('/')).to_string()
+}
+
+fn stage_of(title: &str) -> &str {
+    title.split_once('@').map_or(title, |(stage, _)| stage)
 }

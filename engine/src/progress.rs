@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use crate::event::{self, Event, Reason};
+use crate::reason;
 use crate::runlog::Entry;
 
 /// Seconds between progress lines where there is no terminal.
@@ -126,8 +127,7 @@ fn title(stage: &str, case: Option<&String>) -> String {
 }
 
 fn because(reasons: &[Reason]) -> String {
-    let texts: Vec<&str> = reasons.iter().map(|r| r.text.as_str()).collect();
-    if texts.is_empty() { String::new() } else { format!("  ({})", texts.join(", ")) }
+    if reasons.is_empty() { String::new() } else { format!("  ({})", reason::told(reasons)) }
 }
 
 fn seconds(ms: u64) -> String {

@@ -179,7 +179,7 @@ fn reason(what: &str, path: &str, old: Value, new: Value) -> Reason {
     } else {
         format!("{path} {} -> {}", shown(&old), shown(&new))
     };
-    Reason { what: what.into(), path: path.into(), old, new, text }
+    Reason { what: what.into(), path: path.into(), old, new, text, beside: None }
 }
 
 fn union<'a>(a: impl Iterator<Item = &'a String>, b: impl Iterator<Item = &'a String>) -> BTreeSet<&'a String> {
@@ -188,6 +188,14 @@ fn union<'a>(a: impl Iterator<Item = &'a String>, b: impl Iterator<Item = &'a St
 
 fn at<'a>(params: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(params, |value, key| value.get(key))
+}
+
+/// Returns reasons as people read them, with whom they were compared where that is another one.
+pub fn told(reasons: &[Reason]) -> String {
+    let texts: Vec<&str> = reasons.iter().map(|r| r.text.as_str()).collect();
+    let beside = reasons.iter().find_map(|reason| reason.beside.as_ref());
+    let beside = beside.map(|title| format!(" (compared with {title})")).unwrap_or_default();
+    format!("{}{beside}", texts.join(", "))
 }
 
 /// Returns a value as a user would write it, strings without quotes.

@@ -62,8 +62,7 @@ fn header(run: &Run) -> String {
 
 fn stages(run: &Run) -> String {
     let row = |node: &RunNode| {
-        let reasons: Vec<String> = node.reasons.iter().map(|r| escaped(&r.text)).collect();
-        let why = node.error.as_ref().map_or_else(|| reasons.join("<br>"), |e| escaped(e));
+        let why = node.error.as_ref().map_or_else(|| escaped(&crate::reason::told(&node.reasons)), |e| escaped(e));
         let params: Vec<String> = node.params.iter().map(|(k, v)| escaped(&format!("{k}={}", shortened(v)))).collect();
         format!(
             "<tr><td>{}</td><td>{}</td><td><span class=\"tag\" style=\"background:{}\">{}</span></td><td class=\"n\">{}</td>\
