@@ -177,7 +177,8 @@ fn mean(rows: &[Row], over: &[String]) -> Row {
     row.numerics.clear();
     row.state = rows.iter().skip(1).fold(row.state, |state, row| state.join(&row.state));
     let names: BTreeSet<&String> = rows.iter().flat_map(|row| row.numbers.keys()).collect();
-    let values = |name: &String| rows.iter().filter_map(|row| row.numbers.get(name)).map(|n| n.mean).collect::<Vec<_>>();
+    let values =
+        |name: &String| rows.iter().filter_map(|row| row.numbers.get(name)).map(|n| n.mean).collect::<Vec<_>>();
     // The ends of single intervals say nothing about a mean.
     let kept = names.into_iter().filter(|name| !is_interval(name));
     row.numbers = kept.map(|name| (name.clone(), Number::of(&values(name)))).collect();

@@ -80,12 +80,15 @@ impl Comparison {
         let (was, is) = (by_case(old), by_case(new));
         let mut all = Comparison::default();
         let mut met: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
-        for (place, (before, after)) in was.iter().filter_map(|(place, before)| Some((place, (before, is.get(place)?)))) {
+        for (place, (before, after)) in was.iter().filter_map(|(place, before)| Some((place, (before, is.get(place)?))))
+        {
             met.entry((*before, *after)).or_default().extend(place.1.clone());
         }
         let pairs: Vec<_> = met.into_iter().map(|((a, b), cases)| (&old.nodes[a], &new.nodes[b], cases)).collect();
-        let (differ, same): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(a, b, _)| a.key.is_none() || a.key != b.key);
-        let keys = |of: fn(&(&RunNode, &RunNode, Vec<String>)) -> Option<Digest>| differ.iter().map(of).collect::<Vec<_>>();
+        let (differ, same): (Vec<_>, Vec<_>) =
+            pairs.into_iter().partition(|(a, b, _)| a.key.is_none() || a.key != b.key);
+        let keys =
+            |of: fn(&(&RunNode, &RunNode, Vec<String>)) -> Option<Digest>| differ.iter().map(of).collect::<Vec<_>>();
         let (before, after) =
             (Findings::of_all(store, &keys(|d| d.0.key)), Findings::of_all(store, &keys(|d| d.1.key)));
         all.equal = same.len();
@@ -165,7 +168,8 @@ impl Pair {
     /// Says whether the two nodes are alike in everything that is compared.
     fn is_equal(&self) -> bool {
         let outputs = self.outputs.iter().all(|output| output.old == output.new);
-        let lists = self.leaves.is_empty() && self.counts.is_empty() && self.numbers.is_empty() && self.numerics.is_empty();
+        let lists =
+            self.leaves.is_empty() && self.counts.is_empty() && self.numbers.is_empty() && self.numerics.is_empty();
         outputs && lists && self.outcome.is_none() && !self.gone
     }
 
@@ -203,7 +207,6 @@ fn changed<V: PartialEq, T>(old: &BTreeMap<String, V>, new: &BTreeMap<String, V>
 
 fn changes<V, T>(old: &BTreeMap<String, V>, new: &BTreeMap<String, V>, of: fn(&V) -> T) -> Vec<Change<T>> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let change =
-        |name: &String| Change { name: name.clone(), old: old.get(name).map(of), new: new.get(name).map(of) };
+    let change = |name: &String| Change { name: name.clone(), old: old.get(name).map(of), new: new.get(name).map(of) };
     names.into_iter().map(change).collect()
 }

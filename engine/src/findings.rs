@@ -42,7 +42,9 @@ impl Findings {
         std::thread::scope(|scope| {
             for (keys, places) in keys.chunks(share).zip(all.chunks_mut(share)) {
                 scope.spawn(move || {
-                    keys.iter().zip(places).for_each(|(key, place)| *place = key.and_then(|key| Findings::of(store, &key)));
+                    keys.iter()
+                        .zip(places)
+                        .for_each(|(key, place)| *place = key.and_then(|key| Findings::of(store, &key)));
                 });
             }
         });

@@ -92,7 +92,8 @@ impl History {
     ) -> Option<(&'n str, Arc<Provenance>)> {
         let stage = &question.node.stage;
         let now = Made { manifest: question.manifest, params: &stage.params };
-        let keys = names.iter().flat_map(|name| self.keys.get(*name).into_iter().flatten().map(move |key| (*name, key)));
+        let keys =
+            names.iter().flat_map(|name| self.keys.get(*name).into_iter().flatten().map(move |key| (*name, key)));
         let records = keys.filter_map(|(name, key)| Some((name, self.record(store, key)?)));
         let akin = |name: &str, old: &Provenance| {
             stage_of(&title_in(question.pipeline, name)) == stage.name || old.manifest.kind == question.manifest.kind
@@ -120,8 +121,13 @@ impl History {
         // `A` comes right after `@`.
         let (first, last) = (format!("{plain}@"), format!("{plain}A"));
         let middle = own.clamp(first.as_str(), last.as_str());
-        let before = self.keys.range::<str, _>((Included(first.as_str()), Excluded(middle))).rev().map(|(name, _)| name.as_str());
-        let after = self.keys.range::<str, _>((Included(middle), Excluded(last.as_str()))).map(|(name, _)| name.as_str());
+        let before = self
+            .keys
+            .range::<str, _>((Included(first.as_str()), Excluded(middle)))
+            .rev()
+            .map(|(name, _)| name.as_str());
+        let after =
+            self.keys.range::<str, _>((Included(middle), Excluded(last.as_str()))).map(|(name, _)| name.as_str());
         let plain = self.keys.get_key_value(&plain).map(|(name, _)| name.as_str());
         let before = before.filter(|name| !self.new.contains(*name)).take(SIBLINGS);
         let after = after.filter(|name| !self.new.contains(*name)).take(SIBLINGS);

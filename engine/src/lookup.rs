@@ -63,8 +63,7 @@ pub fn reasons(session: &Session, id: NodeId, looked: &Looked) -> Vec<Reason> {
         return vec![reason::output_missing(node)];
     }
     let history = session.history.lock().expect("no thread panics while it holds this lock");
-    let question =
-        Question { pipeline: &session.study.name, graph: &session.graph, node, manifest: &looked.manifest };
+    let question = Question { pipeline: &session.study.name, graph: &session.graph, node, manifest: &looked.manifest };
     let mut reasons = history.reasons(&question, &session.store);
     for reason in reasons.iter_mut().filter(|reason| reason.beside.is_none()) {
         if let Some(input) = node.inputs.iter().find(|input| reason::is_about(reason, node, input))

@@ -48,8 +48,9 @@ impl Losses {
     pub fn numbers(&self) -> BTreeMap<&'static str, f64> {
         let trained: Vec<Point> = self.val.iter().filter(|p| p.step > 0.0).copied().collect();
         let best_val = lowest(&trained);
-        let at_best =
-            best_val.and_then(|best| self.train.iter().filter(|p| p.step <= best.step).max_by(|a, b| a.step.total_cmp(&b.step)));
+        let at_best = best_val.and_then(|best| {
+            self.train.iter().filter(|p| p.step <= best.step).max_by(|a, b| a.step.total_cmp(&b.step))
+        });
         let numbers = [
             ("train_loss_last", self.train.last().copied()),
             ("train_loss_best", lowest(&self.train)),

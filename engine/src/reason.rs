@@ -97,7 +97,9 @@ fn param_differences(stage: &str, old: Made<'_>, new: Made<'_>) -> Vec<Reason> {
             continue;
         }
         let value = |made: Made<'_>| {
-            let found = made.manifest.params.get(path).or_else(|| at(made.params, path));
+            // A manifest's null is a default that was taken away, maybe for a map whose leaves it holds too.
+            let found =
+                made.manifest.params.get(path).filter(|value| !value.is_null()).or_else(|| at(made.params, path));
             found.cloned().unwrap_or(Value::Null)
         };
         let (was, is) = (value(old), value(new));
@@ -122,7 +124,8 @@ fn input_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason>
 
 fn env_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> {
     let value = |m: &Manifest, name: &String| m.env.get(name).map_or(Value::Null, |v| v.as_str().into());
-    let named = union(old.env.keys(), new.env.keys()).into_iter().filter(|name| old.env.get(*name) != new.env.get(*name));
+    let named =
+        union(old.env.keys(), new.env.keys()).into_iter().filter(|name| old.env.get(*name) != new.env.get(*name));
     let told = |name: &String| {
         let (was, is) = (value(old, name), value(new, name));
         let text = format!("env {name} {} -> {}", shown(&was), shown(&is));
@@ -160,10 +163,7 @@ fn tool_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> 
         let line = |lines: &[String]| lines.get(differ).cloned().unwrap_or_else(|| "none".into());
         let text = format!("tool {tool}: {} -> {}", line(&was_lines), line(&is_lines));
         let value = |answer: Option<&String>| answer.map_or(Value::Null, |a| a.as_str().into());
-        reasons.push(Reason {
-            text,
-            ..reason("tool", &format!("{stage}.tools.{tool}"), value(was), value(is))
-        });
+        reasons.push(Reason { text, ..reason("tool", &format!("{stage}.tools.{tool}"), value(was), value(is)) });
     }
     reasons
 }

@@ -15,23 +15,26 @@ pub type Settings = BTreeMap<String, Value>;
 pub fn of(study: &Study) -> Vec<(String, Settings)> {
     let paths: BTreeSet<&String> = study.cases.iter().flat_map(|case| &case.overrides).map(|(path, _)| path).collect();
     let named = study.cases.iter().filter_map(|case| Some((case.name.clone()?, case)));
-    named.map(|(name, case)| (name, of_case(case, &paths))).collect()
+    named.map(|(name, case)| (name, of_case(study, case, &paths))).collect()
 }
 
-fn of_case(case: &Case, paths: &BTreeSet<&String>) -> Settings {
+fn of_case(study: &Study, case: &Case, paths: &BTreeSet<&String>) -> Settings {
     // The last override of a path is the one that stands.
     let mut settings: Settings = case.overrides.iter().cloned().collect();
     for path in paths {
         if !settings.contains_key(*path) {
-            settings.insert((*path).clone(), resolved(case, path).unwrap_or(Value::Null));
+            settings.insert((*path).clone(), resolved(study, case, path).unwrap_or(Value::Null));
         }
     }
     settings
 }
 
-fn resolved(case: &Case, path: &str) -> Option<Value> {
+fn resolved(study: &Study, case: &Case, path: &str) -> Option<Value> {
     let path = path.strip_prefix("stages.").map_or_else(|| path.to_string(), |rest| rest.replacen(".with.", ".", 1));
     let (stage, key) = path.split_once('.')?;
-    let params = &case.stages.iter().find(|s| s.name == stage)?.params;
-    key.split('.').try_fold(params, |value, key| value.get(key)).cloned()
+    let whole = match stage {
+        "params" => &study.params,
+        _ => &case.stages.iter().find(|s| s.name == stage)?.params,
+    };
+    key.split('.').try_fold(whole, |value, key| value.get(key)).cloned()
 }

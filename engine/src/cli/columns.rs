@@ -10,7 +10,7 @@ pub fn fitted(head: &[String], rows: &[Vec<String>], width: usize) -> String {
     let Some(first) = head.first() else { return String::new() };
     let longest = |column: usize| cells(head, rows, column).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let all: usize = (0..head.len()).map(|column| longest(column) + 2).sum::<usize>().saturating_sub(2);
-    let lead = if all <= width { longest(0) } else { longest(0).min((width * 2 / 5).max(LEAST)) };
+    let lead = if all <= width { longest(0) } else { longest(0).min((width * 3 / 5).max(LEAST)) };
     let room = width.saturating_sub(lead + 2).max(LEAST);
     let mut blocks: Vec<Vec<usize>> = vec![Vec::new()];
     let mut used = 0;

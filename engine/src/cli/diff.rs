@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::pick::{self, Picked};
-use super::{Common, Format, out};
+use super::{Common, Format, columns, out};
 use crate::comparison::{Change, Comparison, Output, Pair};
 use crate::{metrics, reason};
 
@@ -23,6 +23,9 @@ pub struct Options {
     #[arg(long)]
     exit_code: bool,
 }
+
+/// Characters of a value that are shown: a script is a value too.
+const LONGEST: usize = 60;
 
 /// Exit code of runs that differ, where it is asked for.
 const DIFFERENT: i32 = 1;
@@ -62,7 +65,10 @@ fn text(comparison: &Comparison, old: &Picked, new: &Picked) -> String {
     }
     let pairs = &comparison.pairs;
     let leaves = |what: &[&str]| -> Vec<Line> {
-        pairs.iter().flat_map(|p| p.leaves.iter().filter(|l| what.contains(&l.what.as_str())).map(|l| leaf(p, l))).collect()
+        pairs
+            .iter()
+            .flat_map(|p| p.leaves.iter().filter(|l| what.contains(&l.what.as_str())).map(|l| leaf(p, l)))
+            .collect()
     };
     let every = |of: fn(&Pair) -> Vec<Line>| pairs.iter().flat_map(of).collect::<Vec<_>>();
     let sections = [
@@ -79,7 +85,8 @@ fn text(comparison: &Comparison, old: &Picked, new: &Picked) -> String {
         gone(pairs),
     ];
     let head = format!("{old} -> {new}");
-    let summary = format!("\n{} differ, {} equal", counted(pairs.len(), "stage"), comparison.equal);
+    let differ = if pairs.len() == 1 { "stage differs" } else { "stages differ" };
+    let summary = format!("\n{} {differ}, {} equal", pairs.len(), comparison.equal);
     [head].into_iter().chain(sections.into_iter().flatten()).chain([summary]).collect::<Vec<_>>().join("\n")
 }
 
@@ -114,15 +121,14 @@ fn gone(pairs: &[Pair]) -> Option<String> {
     (!titles.is_empty()).then(|| format!("\n{words}\n  {}", titles.join("\n  ")))
 }
 
-fn counted(count: usize, word: &str) -> String {
-    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
-}
-
 /// A long answer of a tool differs in the line that its reason's text shows.
 fn leaf(pair: &Pair, leaf: &crate::event::Reason) -> Line {
     match leaf.what.as_str() {
         "env" | "tool" | "kind_version" => (named(pair, &pair.stage), leaf.text.clone()),
-        _ => (named(pair, &leaf.path), arrow(reason::shown(&leaf.old), reason::shown(&leaf.new))),
+        _ => {
+            let side = |value: &Value| columns::cut(&reason::shown(value), LONGEST);
+            (named(pair, &leaf.path), arrow(side(&leaf.old), side(&leaf.new)))
+        }
     }
 }
 
@@ -149,7 +155,7 @@ fn numbers(pair: &Pair) -> Vec<Line> {
     };
     let mut lines: Vec<Line> = pair.numbers.iter().map(line).collect();
     if !lines.is_empty() && pair.equal_numbers > 0 {
-        lines.push((named(pair, &pair.stage), format!("{} more are equal", pair.equal_numbers)));
+        lines.push((named(pair, &pair.stage), format!("{} more equal", pair.equal_numbers)));
     }
     lines
 }

@@ -102,7 +102,9 @@ fn is_story(event: &Event) -> bool {
 fn of_stage(entries: Vec<Entry>, wanted: &str) -> Vec<Entry> {
     let (stage, case) = wanted.split_once('@').map_or((wanted, None), |(stage, case)| (stage, Some(case)));
     let is_case = |name: &String| {
-        case.is_none_or(|case| case.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')))
+        case.is_none_or(|case| {
+            case.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+        })
     };
     let of_case = |place: &Place| match (place.case, place.cases) {
         (Some(case), _) => is_case(case),

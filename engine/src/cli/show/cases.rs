@@ -7,6 +7,9 @@ use crate::cases::{Cases, Number, Row, State};
 use crate::cli::{columns, out};
 use crate::{metrics, names, reason};
 
+/// Characters of a parameter that are shown.
+const LONGEST: usize = 30;
+
 /// Failed nodes whose errors are told.
 const MOST_FAILURES: usize = 20;
 
@@ -36,7 +39,9 @@ fn chosen(cases: &Cases, wanted: &[String]) -> Result<Vec<String>, String> {
     all.dedup();
     let mut found = Vec::new();
     for name in wanted {
-        let fits = |path: &&String| path.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let fits = |path: &&String| {
+            path.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
         let fitting: Vec<String> = all.iter().filter(fits).cloned().collect();
         if fitting.is_empty() {
             names::find(&all, name)?;
@@ -47,7 +52,8 @@ fn chosen(cases: &Cases, wanted: &[String]) -> Result<Vec<String>, String> {
 }
 
 fn cells(cases: &Cases, row: &Row, numbers: &[String], means: bool) -> Vec<String> {
-    let value = |value: Option<&Value>| value.filter(|v| !v.is_null()).map_or("-".into(), reason::shown);
+    let shown = |value: &Value| columns::cut(&reason::shown(value), LONGEST);
+    let value = |value: Option<&Value>| value.filter(|v| !v.is_null()).map_or("-".into(), shown);
     let mut cells = vec![label(&row.cases)];
     cells.extend(cases.params.iter().map(|path| value(row.set.get(path))));
     cells.extend(means.then(|| row.cases.len().to_string()));
@@ -103,7 +109,8 @@ pub fn failures(run: &Run) -> Vec<String> {
 /// Returns the rows; a number is alone for one case, and with its deviation and count for several.
 pub fn document(cases: &Cases) -> Value {
     let rows = cases.rows.iter().map(|row| {
-        let numbers: Map<String, Value> = row.numbers.iter().map(|(k, n)| (k.clone(), number_document(n, row))).collect();
+        let numbers: Map<String, Value> =
+            row.numbers.iter().map(|(k, n)| (k.clone(), number_document(n, row))).collect();
         json!({
             "case": if row.cases.len() == 1 { row.cases.first() } else { None }, "cases": row.cases, "params": row.set,
             "metrics": numbers, "numerics": row.numerics, "state": row.state.word, "stage": row.state.stage,
