@@ -24,6 +24,9 @@ fn is_number(word: &str) -> bool {
 
 /// An id is `20261126-072553-174-04432`, maybe with `@CASE` behind it.
 fn run_masked(word: &str) -> String {
+    if let Some(quoted) = word.strip_prefix('`') {
+        return format!("`{}", run_masked(quoted));
+    }
     let (id, rest) = word.split_at(word.find(['@', ':', '`', ',']).unwrap_or(word.len()));
     let parts: Vec<&str> = id.split('-').collect();
     let digits = parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_digit()));

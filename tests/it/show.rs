@@ -35,6 +35,11 @@ fn wide(project: &Project, arguments: &[&str]) -> String {
     masked(&String::from_utf8_lossy(&output.stdout))
 }
 
+/// A line of a table with single spaces between its cells.
+fn row(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn a_sweep_shows_its_cases_with_what_differs_and_losses_last_best_and_at_the_best_validation() {
     let project = trained();
@@ -43,8 +48,15 @@ fn a_sweep_shows_its_cases_with_what_differs_and_losses_last_best_and_at_the_bes
         wide(&project, &["show"]),
         "run RUN of study, sweep search: ok in T
 
-case           scores.env.LR  tuned.env.LR  SEED  rate  train_loss_at_best_val  train_loss_best  train_loss_last  val_loss_best  val_loss_last  state
-"
+case                                   scores.env.LR  tuned.env.LR  SEED  rate  train_loss_at_best_val  train_loss_best  train_loss_last  val_loss_best  val_loss_last  state
+tuned.env.LR=2,scores.env.LR=2,SEED=4              2             2     4     2                  4.1000           4.1000           4.2000         2.1000         2.2000  ran T
+tuned.env.LR=2,scores.env.LR=2,SEED=6              2             2     6     2                  6.1000           6.1000           6.2000         2.1000         2.2000  ran T
+tuned.env.LR=3,scores.env.LR=3,SEED=4              3             3     4     3                  4.1000           4.1000           4.2000         3.1000         3.2000  ran T
+tuned.env.LR=3,scores.env.LR=3,SEED=6              3             3     6     3                  6.1000           6.1000           6.2000         3.1000         3.2000  ran T
+
+rows@tuned.env.LR=2,scores.env.LR=2,SEED=4+3
+metric  rows
+rows       3"
     );
 }
 
@@ -55,24 +67,57 @@ fn cases_are_ordered_cut_and_averaged() {
     let table = |arguments: &[&str]| {
         let mut all = vec!["show", "--metrics", "train_loss_last"];
         all.extend(arguments);
-        masked(&project.says(&all)).lines().skip(2).map(String::from).collect::<Vec<_>>().join("\n")
+        let rows =
+            wide(&project, &all).lines().skip(3).take_while(|line| !line.is_empty()).map(row).collect::<Vec<_>>();
+        rows.join("; ")
     };
-    assert_eq!(table(&["--sort", "-train_loss_last", "--top", "2"]), "");
-    assert_eq!(table(&["--sort", "train_loss_last", "--top", "1"]), "");
-    assert_eq!(table(&["--mean-over", "SEED"]), "");
-    assert_eq!(table(&["--mean-over", "SEED,tuned.env.LR,scores.env.LR"]), "");
+    let told = [
+        table(&["--sort", "-train_loss_last", "--top", "2"]),
+        table(&["--sort", "train_loss_last", "--desc", "--top", "1"]),
+        table(&["--sort", "train_loss_last", "--top", "1"]),
+        table(&["--mean-over", "SEED"]),
+        table(&["--mean-over", "SEED,tuned.env.LR,scores.env.LR"]),
+    ];
+    let expected = [
+        "tuned.env.LR=2,scores.env.LR=2,SEED=6 2 2 6 6.2000 ran T; tuned.env.LR=3,scores.env.LR=3,SEED=6 3 3 6 6.2000 ran T",
+        "tuned.env.LR=2,scores.env.LR=2,SEED=6 2 2 6 6.2000 ran T",
+        "tuned.env.LR=2,scores.env.LR=2,SEED=4 2 2 4 4.2000 ran T",
+        "tuned.env.LR=2,scores.env.LR=2,SEED=4+1 2 2 2 5.2000 ±1.4142 ran T; \
+         tuned.env.LR=3,scores.env.LR=3,SEED=4+1 3 3 2 5.2000 ±1.4142 ran T",
+        "tuned.env.LR=2,scores.env.LR=2,SEED=4+3 4 5.2000 ±1.1547 ran T",
+    ];
+    assert_eq!(told, expected);
     let output = project.watershed(&["show", "--sort", "train_los"]);
     assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(told, "error: there is no column `train_los`; did you mean `train_loss_last`?\n");
 }
 
 #[test]
 fn a_failed_case_tells_why_and_a_narrow_screen_gets_the_table_in_blocks() {
     let project = trained();
     assert_eq!(project.run(&["--sweep", "cases"]).code, 1);
-    assert_eq!(wide(&project, &["show", "--metrics", "rate"]), "");
+    assert_eq!(
+        wide(&project, &["show", "--metrics", "rate"]),
+        "run RUN of study, sweep cases: failed in T
+
+case  SEED  shell                           rate  state
+good     5  mkdir $OUT_curves && for s in…     1  ran T
+bad      1  exit 3                             -  failed tuned
+
+tuned@bad failed: the command ended with exit code 3 and printed nothing"
+    );
     let narrow = project.command(&["show", "--metrics", "rate"]).env("COLUMNS", "20").output().unwrap();
     let narrow = masked(&String::from_utf8_lossy(&narrow.stdout));
-    assert_eq!(narrow.split("\n\n").skip(1).take(2).collect::<Vec<_>>().join("\n\n"), "");
+    let blocks: Vec<&str> = narrow.split("\n\n").skip(1).take(3).collect();
+    assert_eq!(
+        blocks,
+        [
+            "case  SEED\ngood     5\nbad      1",
+            "case  shell\ngood  mkdir $OUT_cu…\nbad   exit 3",
+            "case  rate\ngood     1\nbad      -"
+        ]
+    );
 }
 
 #[test]
@@ -98,12 +143,18 @@ fn a_threshold_without_its_number_is_missed_and_told_everywhere() {
     let ran = project.run(&["--sweep", "search"]);
     assert_eq!((ran.code, ran.events.last().unwrap()["outcome"].as_str()), (1, Some("expectation_failed")));
     let missed = |v: &&Value| v["event"] == "expectation" && v["held"] == false;
-    assert_eq!(ran.events.iter().filter(missed).count(), 4);
+    assert_eq!(ran.events.iter().filter(missed).count(), 6);
     let told = wide(&project, &["show"]);
     let told: Vec<&str> = told.lines().filter(|line| line.starts_with("expect")).collect();
-    assert_eq!(told, Vec::<&str>::new());
+    assert_eq!(told[0], "expect scores.a.rate@tuned.env.LR=3,scores.env.LR=3,SEED=4 < 3: MISSED, found 3");
+    assert_eq!(
+        told[2],
+        "expect scores.a.rat@tuned.env.LR=2,scores.env.LR=2,SEED=4 < 3: MISSED, found nothing: \
+         `scores` has no number `a.rat`; did you mean `scores.a.rate`?"
+    );
+    assert_eq!((told.len(), told[6]), (7, "expect scores.a.rate < 3: held 2 times"));
     let shown: Value = serde_json::from_str(&project.says(&["show", "--format", "json"])).unwrap();
-    assert_eq!(shown["expectations"].as_array().unwrap().iter().filter(|v| v["held"] == false).count(), 4);
+    assert_eq!(shown["expectations"].as_array().unwrap().iter().filter(|v| v["held"] == false).count(), 6);
     project.says(&["report", "-o", "page.html"]);
     let page = std::fs::read_to_string(project.path("page.html")).unwrap();
     assert!(page.contains("<b>missed</b>, found nothing") && page.contains("held, found 2"));

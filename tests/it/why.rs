@@ -44,10 +44,14 @@ fn a_renamed_and_changed_stage_is_compared_with_its_former_name() {
 fn another_kind_under_an_old_name_is_a_changed_kind_and_under_a_new_name_a_first_run() {
     let project = of_four_stages();
     project.says(&["run"]);
-    let as_mix = |name: &str| format!("  {name}: {{use: mix, in: {{base: parts.val}}}}\n");
-    project.edit("  small: {use: split, in: parts.val, with: {val: 2}}\n", &as_mix("small"));
-    assert_eq!(why(&project, &["small"]), "");
-    project.edit("  small: {use: mix", "  blend: {use: mix");
+    let read = |name: &str| format!("  {name}: {{use: examples, in: {{files: parts.val}}}}\n");
+    project.edit("  small: {use: split, in: parts.val, with: {val: 2}}\n", &read("small"));
+    assert_eq!(
+        why(&project, &["small"]),
+        "small <- kind watershed/split@1 -> watershed/examples@1, small.val 2 -> none, input examples removed, \
+         input files.parts <- parts added"
+    );
+    project.edit("  small: {use: examples", "  blend: {use: examples");
     assert_eq!(why(&project, &["blend"]), "blend <- first run");
 }
 
@@ -62,10 +66,16 @@ fn lists_and_maps_and_values_that_become_maps_are_one_leaf_each() {
     );
     project.write("data.jsonl", &rows(20));
     project.says(&["run"]);
-    assert_eq!(why(&project, &["parts", "--set", "parts.val={base: 3, other: 4}"]), "");
+    assert_eq!(
+        why(&project, &["parts", "--set", "parts.val={base: 3, other: 4}"]),
+        "parts <- parts.val 6 -> {\"base\":3,\"other\":4}"
+    );
     assert_eq!(why(&project, &["said", "--set", "said.env.A=z"]), "said <- said.env.A x -> z");
     assert_eq!(why(&project, &["said", "--set", "said.env={B: y}"]), "said <- said.env.A x -> none");
-    assert_eq!(why(&project, &["said", "--set", "said.argv=[sh, ls]"]), "");
+    assert_eq!(
+        why(&project, &["said", "--set", "said.argv=[sh, ls]"]),
+        "said <- said.argv [\"sh\",\"-c\",\"echo > ${out.out}\"] -> [\"sh\",\"ls\"]"
+    );
 }
 
 #[test]
@@ -88,7 +98,13 @@ stages:
         told.map(|r| ["what", "path", "text"].map(|name| field(r, name)).join(" | ")).collect::<Vec<_>>()
     };
     assert_eq!(reasons(0), ["input | rows.in.files.data | input files.data: ./data.jsonl changed"]);
-    assert_eq!(reasons(1), [""]);
+    assert_eq!(
+        reasons(1),
+        [
+            "param | said.shell | said.shell echo rex > ${out.out} -> echo tom > ${out.out}",
+            "env | said | env PET rex -> tom"
+        ]
+    );
 }
 
 #[test]
@@ -96,12 +112,18 @@ fn a_case_without_a_past_is_compared_with_its_sibling_and_says_so() {
     let project = swept();
     project.says(&["run"]);
     let sizes = |stage: &str| why(&project, &[stage]);
-    assert_eq!(sizes("parts@sizes/parts.val=4,large.val=1"), "");
+    assert_eq!(
+        sizes("parts@sizes/parts.val=4,large.val=1"),
+        "parts@parts.val=4,large.val=1+1 <- parts.val 6 -> 4 (compared with parts)"
+    );
     project.says(&["run", "--sweep", "sizes"]);
     project.edit("large.val: [1, 2]", "large.val: [1, 2, 3]");
-    assert_eq!(sizes("large@sizes/parts.val=8,large.val=3"), "");
+    assert_eq!(
+        sizes("large@sizes/parts.val=8,large.val=3"),
+        "large@parts.val=8,large.val=3 <- large.val 2 -> 3 (compared with large@parts.val=8,large.val=2)"
+    );
     project.edit("params: {seed: 1}", "params: {seed: 2}");
-    assert_eq!(sizes("parts@sizes/parts.val=8,large.val=1"), "");
+    assert_eq!(sizes("parts@sizes/parts.val=8,large.val=1"), "parts@parts.val=8,large.val=1+2 <- parts.seed 1 -> 2");
 }
 
 #[test]
