@@ -87,10 +87,9 @@ impl Comparison {
         let pairs: Vec<_> = met.into_iter().map(|((a, b), cases)| (&old.nodes[a], &new.nodes[b], cases)).collect();
         let (differ, same): (Vec<_>, Vec<_>) =
             pairs.into_iter().partition(|(a, b, _)| a.key.is_none() || a.key != b.key);
-        let keys =
-            |of: fn(&(&RunNode, &RunNode, Vec<String>)) -> Option<Digest>| differ.iter().map(of).collect::<Vec<_>>();
-        let (before, after) =
-            (Findings::of_all(store, &keys(|d| d.0.key)), Findings::of_all(store, &keys(|d| d.1.key)));
+        let old_keys: Vec<Option<Digest>> = differ.iter().map(|(a, ..)| a.key).collect();
+        let new_keys: Vec<Option<Digest>> = differ.iter().map(|(_, b, _)| b.key).collect();
+        let (before, after) = (Findings::of_all(store, &old_keys), Findings::of_all(store, &new_keys));
         all.equal = same.len();
         for (((a, b, cases), before), after) in differ.into_iter().zip(before).zip(after) {
             let pair = Pair::of((a, before), (b, after), cases);
