@@ -32,8 +32,8 @@ const GONE: usize = 32;
 pub struct History {
     file: PathBuf,
     keys: BTreeMap<String, Vec<Digest>>,
-    /// Names added in this session, in which a run's own nodes are no former ones of each other.
-    new: HashSet<String>,
+    /// The same of names that were new in this session: a run's own nodes are no former ones of each other.
+    added: BTreeMap<String, Vec<Digest>>,
     /// Names of stages that are no longer in the pipeline.
     gone: OnceLock<Vec<String>>,
     records: Mutex<HashMap<Digest, Arc<Provenance>>>,
@@ -50,10 +50,8 @@ impl History {
     /// Remembers that `key` stands behind a node now.
     pub fn remember(&mut self, pipeline: &str, node: &Node, key: Digest) {
         let name = name(pipeline, node);
-        if !self.keys.contains_key(&name) {
-            self.new.insert(name.clone());
-        }
-        let list = self.keys.entry(name).or_default();
+        let map = if self.keys.contains_key(&name) { &mut self.keys } else { &mut self.added };
+        let list = map.entry(name).or_default();
         if list.first() == Some(&key) {
             return;
         }
@@ -65,7 +63,11 @@ impl History {
 
     /// Returns the keys that stood behind a node, newest first.
     pub fn keys(&self, pipeline: &str, node: &Node) -> &[Digest] {
-        self.keys.get(&name(pipeline, node)).map_or(&[], Vec::as_slice)
+        self.named(&name(pipeline, node))
+    }
+
+    fn named(&self, name: &str) -> &[Digest] {
+        self.keys.get(name).or_else(|| self.added.get(name)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns why a node is new: the fewest differing leaves to a former record, newest first among equals.
@@ -92,8 +94,7 @@ impl History {
     ) -> Option<(&'n str, Arc<Provenance>)> {
         let stage = &question.node.stage;
         let now = Made { manifest: question.manifest, params: &stage.params };
-        let keys =
-            names.iter().flat_map(|name| self.keys.get(*name).into_iter().flatten().map(move |key| (*name, key)));
+        let keys = names.iter().flat_map(|name| self.named(name).iter().map(move |key| (*name, key)));
         let records = keys.filter_map(|(name, key)| Some((name, self.record(store, key)?)));
         let akin = |name: &str, old: &Provenance| {
             stage_of(&title_in(question.pipeline, name)) == stage.name || old.manifest.kind == question.manifest.kind
@@ -129,9 +130,7 @@ impl History {
         let after =
             self.keys.range::<str, _>((Included(middle), Excluded(last.as_str()))).map(|(name, _)| name.as_str());
         let plain = self.keys.get_key_value(&plain).map(|(name, _)| name.as_str());
-        let before = before.filter(|name| !self.new.contains(*name)).take(SIBLINGS);
-        let after = after.filter(|name| !self.new.contains(*name)).take(SIBLINGS);
-        plain.into_iter().filter(|name| !self.new.contains(*name)).chain(before).chain(after).collect()
+        plain.into_iter().chain(before.take(SIBLINGS)).chain(after.take(SIBLINGS)).collect()
     }
 
     /// Returns the names of stages that are no longer in the pipeline: one of them may be the node's former name.
@@ -139,8 +138,7 @@ impl History {
         let find = || {
             let pipeline = format!("{}/", question.pipeline);
             let stages: HashSet<&str> = question.graph.nodes.iter().map(|node| node.stage.name.as_str()).collect();
-            let names = self.keys.keys().filter(|name| !self.new.contains(*name));
-            let own = names.filter_map(|name| Some((name, stage_of(name.strip_prefix(&pipeline)?))));
+            let own = self.keys.keys().filter_map(|name| Some((name, stage_of(name.strip_prefix(&pipeline)?))));
             own.filter(|(_, stage)| !stages.contains(stage)).map(|(name, _)| name.clone()).take(GONE).collect()
         };
         self.gone.get_or_init(find).iter().map(String::as_str).collect()
@@ -153,7 +151,8 @@ impl History {
         }
         let Some(parent) = self.file.parent() else { return };
         let temporary = self.file.with_extension(format!("{}.tmp", std::process::id()));
-        let text = serde_json::to_vec(&self.keys).unwrap_or_default();
+        let all: BTreeMap<&String, &Vec<Digest>> = self.keys.iter().chain(&self.added).collect();
+        let text = serde_json::to_vec(&all).unwrap_or_default();
         let written = std::fs::create_dir_all(parent)
             .and_then(|()| std::fs::write(&temporary, text))
             .and_then(|()| std::fs::rename(&temporary, &self.file));
