@@ -87,10 +87,10 @@ fn cases_are_ordered_cut_and_averaged() {
         "tuned.env.LR=2,scores.env.LR=2,SEED=4+3 4 5.2000 ±1.1547 ran T",
     ];
     assert_eq!(told, expected);
-    let output = project.watershed(&["show", "--sort", "train_los"]);
+    let output = project.watershed(&["show", "--sort", "train_loss_lst"]);
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(told, "error: there is no column `train_los`; did you mean `train_loss_last`?\n");
+    assert_eq!(told, "error: there is no column `train_loss_lst`; did you mean `train_loss_last`?\n");
 }
 
 #[test]
