@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use watershed_cache::{ActionResult, Digest, Store};
 
-use crate::event::{Event, Reason};
+use crate::event::{self, Event, Reason};
+use crate::language;
 use crate::metrics::{self, Metrics};
 use crate::runlog::{self, Entry};
+use crate::settings::Settings;
+use crate::verdict::Verdict;
 
 /// One run as its log tells it.
 pub struct Run {
@@ -22,15 +25,25 @@ pub struct Run {
     pub sweep: Option<String>,
     /// When it began, milliseconds since 1970 UTC.
     pub started_ms: u64,
-    /// `ok`, `failed`, …; `unfinished` when it was killed or still runs.
+    /// `ok`, `failed`, …; `running` while it goes, `unfinished` when it was killed.
     pub outcome: String,
     /// Wall time; up to the last line for an unfinished run.
     pub wall_ms: u64,
+    /// The cases of the sweep, in the order of the file.
+    pub cases: Vec<RunCase>,
     /// Its nodes in the order of the graph.
     pub nodes: Vec<RunNode>,
     /// Lines of `expect:` with what was found.
-    pub expectations: Vec<(String, String, Option<f64>, bool)>,
-    places: HashMap<String, usize>,
+    pub expectations: Vec<Verdict>,
+}
+
+/// One case of the sweep that was run.
+#[derive(Debug, Clone)]
+pub struct RunCase {
+    /// Its name.
+    pub name: String,
+    /// What it has at the paths that the sweep's cases set.
+    pub set: Settings,
 }
 
 /// One node of a run.
@@ -48,8 +61,11 @@ pub struct RunNode {
     pub params: BTreeMap<String, Value>,
     /// Titles of the nodes it read.
     pub reads: Vec<String>,
-    /// `ran`, `hit`, `failed`, `skipped`, or `unfinished`.
+    /// `ran`, `hit`, `failed`, `skipped`; `waiting` and `running` in a run that goes on, `unfinished` in one that was killed,
+    /// `unneeded` when the run was asked for other stages.
     pub outcome: String,
+    /// What a stage under way last told of its progress.
+    pub progress: Option<String>,
     /// Action key, if it was known.
     pub key: Option<Digest>,
     /// Why it ran.
@@ -85,25 +101,90 @@ impl Run {
     /// # Errors
     /// When its log cannot be read or holds no whole line.
     pub fn read(folder: &Path) -> std::io::Result<Run> {
+        // Asked before the log is read, so that a run which ends meanwhile is never taken for a killed one.
+        let live = runlog::is_live(folder);
         let entries = runlog::read(folder)?;
         if entries.is_empty() {
             return Err(std::io::Error::other("the run log has no whole line"));
         }
-        let mut run = begin(&entries).unwrap_or_else(|| nameless(folder));
+        let mut reader = Reader { run: begin(&entries).unwrap_or_else(|| nameless(folder)), index: HashMap::new() };
         for entry in &entries {
             if let Event::Unchanged { since } = &entry.event {
-                served(Run::read(&folder.with_file_name(since))?).for_each(|node| run.plan(node));
+                let since = Run::read(&folder.with_file_name(since))?;
+                reader.run.cases.clone_from(&since.cases);
+                served(since).for_each(|node| reader.plan(node));
             }
-            run.take(entry);
+            reader.take(entry);
         }
-        Ok(run)
+        reader.run.settle(live);
+        Ok(reader.run)
     }
 
+    /// Says whether its log has no end yet.
+    pub fn is_open(&self) -> bool {
+        matches!(self.outcome.as_str(), "unfinished" | "running")
+    }
+
+    /// Returns the nodes that the run was asked for.
+    pub fn needed(&self) -> impl Iterator<Item = &RunNode> {
+        self.nodes.iter().filter(|node| node.outcome != "unneeded")
+    }
+
+    /// Returns what the run did for one case: its nodes as those of a run without a sweep.
+    ///
+    /// # Errors
+    /// When there is no such case.
+    pub fn of_case(mut self, case: &str) -> Result<Run, String> {
+        let names = || self.cases.iter().map(|case| case.name.as_str());
+        if !names().any(|name| name == case) {
+            let near = language::nearest(case, names()).map(|near| format!("did you mean `{near}`?"));
+            let help = near.unwrap_or_else(|| language::listed("cases", names()));
+            return Err(format!("run {} has no case `{case}`; {help}", self.id));
+        }
+        let belongs = |cases: &[String]| cases.iter().any(|name| name == case);
+        self.nodes.retain(|node| belongs(&node.cases));
+        self.expectations.retain(|verdict| belongs(&verdict.cases));
+        self.cases.clear();
+        Ok(self)
+    }
+
+    /// Tells a run that goes on from one that was killed, and in one that ended what it was not asked for.
+    fn settle(&mut self, live: bool) {
+        let open = self.is_open();
+        if open && live {
+            self.outcome = "running".into();
+            self.wall_ms = runlog::now_ms().saturating_sub(self.started_ms);
+        }
+        for node in self.nodes.iter_mut().filter(|node| node.outcome == "unfinished") {
+            node.outcome = match (open, live, node.started_ms) {
+                (true, true, Some(_)) => "running",
+                (true, true, None) => "waiting",
+                (true, false, _) => "unfinished",
+                (false, ..) => "unneeded",
+            }
+            .into();
+            if let (true, Some(started_ms)) = (open, node.started_ms) {
+                node.wall_ms = self.wall_ms.saturating_sub(started_ms);
+            }
+        }
+    }
+}
+
+/// A run being read, and where its nodes are.
+struct Reader {
+    run: Run,
+    index: HashMap<(String, Vec<String>), usize>,
+}
+
+impl Reader {
     fn take(&mut self, entry: &Entry) {
-        if self.outcome == "unfinished" {
-            self.wall_ms = entry.t_ms;
+        if self.run.outcome == "unfinished" {
+            self.run.wall_ms = entry.t_ms;
         }
         match &entry.event {
+            Event::CasePlanned { case, set } => {
+                self.run.cases.push(RunCase { name: case.clone(), set: set.clone() });
+            }
             Event::StagePlanned { stage, case, cases, kind, params, reads } => self.plan(RunNode {
                 stage: stage.clone(),
                 case: case.clone(),
@@ -122,6 +203,12 @@ impl Run {
                     node.reasons.clone_from(reasons);
                 }
             }
+            Event::Progress { stage, case, done, total, unit, note } => {
+                let told = event::progress(*done, *total, unit, note);
+                if let Some(node) = self.node(stage, case.as_slice()) {
+                    node.progress = Some(told);
+                }
+            }
             Event::StageFinished { stage, cases, outcome, key, reasons, wall_ms, error, .. } => {
                 if let Some(node) = self.node(stage, cases) {
                     node.outcome.clone_from(outcome);
@@ -131,12 +218,10 @@ impl Run {
                     node.error.clone_from(error);
                 }
             }
-            Event::Expectation { path, bound, value, held } => {
-                self.expectations.push((path.clone(), bound.clone(), *value, *held));
-            }
+            Event::Expectation(verdict) => self.run.expectations.push(verdict.clone()),
             Event::RunFinished { outcome, wall_ms, .. } => {
-                self.outcome.clone_from(outcome);
-                self.wall_ms = *wall_ms;
+                self.run.outcome.clone_from(outcome);
+                self.run.wall_ms = *wall_ms;
             }
             _ => {}
         }
@@ -147,20 +232,16 @@ impl Run {
         match self.node(&node.stage, &node.cases) {
             Some(former) => *former = node,
             None => {
-                self.places.insert(place(&node.stage, &node.cases), self.nodes.len());
-                self.nodes.push(node);
+                self.index.insert((node.stage.clone(), node.cases.clone()), self.run.nodes.len());
+                self.run.nodes.push(node);
             }
         }
     }
 
     fn node(&mut self, stage: &str, cases: &[String]) -> Option<&mut RunNode> {
-        self.places.get(&place(stage, cases)).and_then(|&at| self.nodes.get_mut(at))
+        let index = *self.index.get(&(stage.to_string(), cases.to_vec()))?;
+        self.run.nodes.get_mut(index)
     }
-}
-
-/// Names a node within its run.
-fn place(stage: &str, cases: &[String]) -> String {
-    std::iter::once(stage).chain(cases.iter().map(String::as_str)).collect::<Vec<_>>().join("\n")
 }
 
 fn begin(entries: &[Entry]) -> Option<Run> {
@@ -173,15 +254,18 @@ fn begin(entries: &[Entry]) -> Option<Run> {
         started_ms: *started_ms,
         outcome: "unfinished".into(),
         wall_ms: 0,
+        cases: Vec::new(),
         nodes: Vec::new(),
         expectations: Vec::new(),
-        places: HashMap::new(),
     })
 }
 
 /// The nodes of a run as a later one finds them that has nothing to do.
 fn served(run: Run) -> impl Iterator<Item = RunNode> {
-    let hit = |node| RunNode { outcome: "hit".into(), reasons: Vec::new(), started_ms: None, ..node };
+    let hit = |node: RunNode| match node.outcome.as_str() {
+        "unneeded" => node,
+        _ => RunNode { outcome: "hit".into(), reasons: Vec::new(), started_ms: None, ..node },
+    };
     run.nodes.into_iter().map(hit)
 }
 
@@ -195,9 +279,9 @@ fn nameless(folder: &Path) -> Run {
         started_ms: 0,
         outcome: "unfinished".into(),
         wall_ms: 0,
+        cases: Vec::new(),
         nodes: Vec::new(),
         expectations: Vec::new(),
-        places: HashMap::new(),
     }
 }
 

@@ -14,12 +14,12 @@ use watershed_cache::sighting::Outputs;
 use watershed_cache::{Digest, Sightings, Stat, Store};
 
 use crate::environment;
-use crate::event::Event;
 use crate::graph::From;
 use crate::layout::Layout;
 use crate::probe::Probe;
 use crate::sealed;
 use crate::session::Session;
+use crate::verdict::Verdict;
 use crate::walk::Tally;
 
 /// Entries of an input folder beyond which watching costs as much as looking.
@@ -74,7 +74,7 @@ pub struct Compiled {
     /// The run whose log names them.
     pub since: String,
     /// Expectations, all held.
-    pub held: Vec<Event>,
+    pub held: Vec<Verdict>,
     /// How many edits lie between that run and one that loaded the whole pipeline.
     pub depth: u32,
     began_ns: i128,
@@ -108,7 +108,7 @@ impl Text {
 impl Compiled {
     /// Compiles what a run looked at that began at `began_ns` and left nothing undone; `None` when something changed meanwhile
     /// or cannot be watched.
-    pub fn of(session: &Session, tally: &Tally, since: &str, held: Vec<Event>, began_ns: i128) -> Option<Compiled> {
+    pub fn of(session: &Session, tally: &Tally, since: &str, held: Vec<Verdict>, began_ns: i128) -> Option<Compiled> {
         let done: Vec<_> =
             tally.keys.iter().zip(&tally.outputs).filter_map(|(k, o)| Some(((*k)?, o.as_ref()?))).collect();
         Some(Compiled {

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::settings::Settings;
+use crate::verdict::Verdict;
+
 /// Why a stage runs. `what` is one of `first_run, param, input, env, tool, kind_version, output_missing, rebuilt, forced`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
@@ -19,6 +22,15 @@ pub struct Reason {
     /// Words for people; the JSON contract does not rely on it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// Whose former record it was, where it was not the stage's own: a sibling case, or the stage's former name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
+}
+
+/// Returns progress as people read it: `3/10 updates, loss 1.5`.
+pub fn progress(done: u64, total: u64, unit: &str, note: &str) -> String {
+    let share = if total > 0 { format!("{done}/{total} {unit}") } else { format!("{done} {unit}") };
+    if note.is_empty() { share } else { format!("{share}, {note}") }
 }
 
 /// One line of the run log. Every line also has `t_ms`, milliseconds since the run began.
@@ -41,6 +53,13 @@ pub enum Event {
         started_ms: u64,
         /// Version of the engine.
         version: String,
+    },
+    /// A case of the sweep, before its nodes.
+    CasePlanned {
+        /// Its name.
+        case: String,
+        /// What it has at the paths that the sweep's cases set.
+        set: Settings,
     },
     /// A node of the graph, as it was known at the start: enough to draw the graph and the tables.
     StagePlanned {
@@ -130,16 +149,7 @@ pub enum Event {
         error: Option<String>,
     },
     /// A line of `expect:` was compared.
-    Expectation {
-        /// As written.
-        path: String,
-        /// Right-hand side with its operator.
-        bound: String,
-        /// The number found.
-        value: Option<f64>,
-        /// Whether it held.
-        held: bool,
-    },
+    Expectation(Verdict),
     /// Nothing had changed since another run: its nodes are this run's, all served from the store.
     Unchanged {
         /// Id of that run.

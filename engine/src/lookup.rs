@@ -9,7 +9,7 @@ use watershed_cache::{ActionResult, Artifact, Digest, Stored};
 use crate::event::Reason;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId, NodeInput};
-use crate::history::History;
+use crate::history::{History, Question};
 use crate::key::{InputDigest, Manifest};
 use crate::reason;
 use crate::record::Provenance;
@@ -63,8 +63,9 @@ pub fn reasons(session: &Session, id: NodeId, looked: &Looked) -> Vec<Reason> {
         return vec![reason::output_missing(node)];
     }
     let history = session.history.lock().expect("no thread panics while it holds this lock");
-    let mut reasons = history.reasons(&session.study.name, node, &looked.manifest, &session.store);
-    for reason in &mut reasons {
+    let question = Question { pipeline: &session.study.name, graph: &session.graph, node, manifest: &looked.manifest };
+    let mut reasons = history.reasons(&question, &session.store);
+    for reason in reasons.iter_mut().filter(|reason| reason.beside.is_none()) {
         if let Some(input) = node.inputs.iter().find(|input| reason::is_about(reason, node, input))
             && was_rebuilt(session, &history, input, &reason.old)
         {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-use crate::event::{Event, Reason};
+use crate::event::{self, Event, Reason};
+use crate::reason;
 use crate::runlog::Entry;
 
 /// Seconds between progress lines where there is no terminal.
@@ -34,8 +35,7 @@ impl Progress {
                 self.line(format!("  start  {}{}", title(stage, case.as_ref()), because(reasons)));
             }
             Event::Progress { stage, case, done, total, unit, note } => {
-                let share = if *total > 0 { format!("{done}/{total} {unit}") } else { format!("{done} {unit}") };
-                let text = if note.is_empty() { share } else { format!("{share}, {note}") };
+                let text = event::progress(*done, *total, unit, note);
                 self.notes.insert(title(stage, case.as_ref()), text);
                 self.tell_progress();
             }
@@ -44,9 +44,9 @@ impl Progress {
                 self.line(format!("         {}: {word}{text}", title(stage, case.as_ref())));
             }
             Event::StageFinished { .. } => self.finished(&entry.event),
-            Event::Expectation { path, bound, value, held } => {
-                let word = if *held { "held" } else { "MISSED" };
-                self.always(format!("  expect {path} {bound}: {word}, found {}", value.unwrap_or(f64::NAN)), !held);
+            // In a sweep of thousands only what was missed is worth a line; `show` counts the rest.
+            Event::Expectation(verdict) if !verdict.held || verdict.cases.is_empty() => {
+                self.always(format!("  expect {}: {}", verdict.subject(), verdict.finding()), !verdict.held);
             }
             Event::RunFinished { run, outcome, ran, hit, failed, skipped, wall_ms } => {
                 self.clear();
@@ -127,8 +127,7 @@ fn title(stage: &str, case: Option<&String>) -> String {
 }
 
 fn because(reasons: &[Reason]) -> String {
-    let texts: Vec<&str> = reasons.iter().map(|r| r.text.as_str()).collect();
-    if texts.is_empty() { String::new() } else { format!("  ({})", texts.join(", ")) }
+    if reasons.is_empty() { String::new() } else { format!("  ({})", reason::told(reasons)) }
 }
 
 fn seconds(ms: u64) -> String {

@@ -1,6 +1,6 @@
 //! Why an action is not a hit: the difference between its manifest and the nearest former one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -9,26 +9,47 @@ use crate::graph::{From, Node, NodeInput};
 use crate::key::Manifest;
 use crate::record::Provenance;
 
-/// Returns the leaves in which two manifests of one stage differ; empty when they are equal.
-///
-/// Values left out of a manifest are defaults; the full parameters of the record and of the stage fill them in.
+/// What an action was made from: its manifest, and all its parameters, which fill in what a manifest leaves out as default.
+#[derive(Clone, Copy)]
+pub struct Made<'a> {
+    /// The manifest.
+    pub manifest: &'a Manifest,
+    /// All parameters, defaults included.
+    pub params: &'a Value,
+}
+
+impl<'a> Made<'a> {
+    /// Returns what a record was made from.
+    pub fn of(provenance: &'a Provenance) -> Made<'a> {
+        Made { manifest: &provenance.manifest, params: &provenance.params }
+    }
+}
+
+/// Returns the leaves in which a node differs from a former record of its stage; empty when they are equal.
 pub fn differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason> {
-    let stage = &node.stage.name;
+    let now = Made { manifest: new, params: &node.stage.params };
+    let mut reasons = leaves(&node.stage.name, Made::of(old), now);
+    for reason in reasons.iter_mut().filter(|reason| reason.what == "input") {
+        let port = reason.path.strip_prefix(&format!("{}.in.", node.stage.name)).unwrap_or_default();
+        reason.text = input_text(node, port, !reason.old.is_null(), !reason.new.is_null());
+    }
+    reasons
+}
+
+/// Returns the leaves in which two actions of a stage differ.
+pub fn leaves(stage: &str, old: Made<'_>, new: Made<'_>) -> Vec<Reason> {
+    let (was, is) = (old.manifest, new.manifest);
     let mut reasons = Vec::new();
-    if (&old.manifest.kind, old.manifest.version, old.manifest.build) != (&new.kind, new.version, new.build) {
+    if (&was.kind, was.version, was.build) != (&is.kind, is.version, is.build) {
         let name = |m: &Manifest| Value::from(format!("{}@{}", m.kind, m.version));
-        reasons.push(reason("kind_version", stage, name(&old.manifest), name(new)));
+        let text = format!("kind {} -> {}", shown(&name(was)), shown(&name(is)));
+        reasons.push(Reason { text, ..reason("kind_version", stage, name(was), name(is)) });
     }
-    reasons.extend(param_differences(node, old, new));
-    reasons.extend(input_differences(node, old, new));
-    for name in union(old.manifest.env.keys(), new.env.keys()) {
-        let value = |m: &Manifest| m.env.get(name).map_or(Value::Null, |v| v.as_str().into());
-        if value(&old.manifest) != value(new) {
-            reasons.push(reason("env", name, value(&old.manifest), value(new)));
-        }
-    }
-    reasons.extend(tool_differences(node, old, new));
-    if old.manifest.outputs != new.outputs && reasons.is_empty() {
+    reasons.extend(param_differences(stage, old, new));
+    reasons.extend(input_differences(stage, was, is));
+    reasons.extend(env_differences(stage, was, is));
+    reasons.extend(tool_differences(stage, was, is));
+    if was.outputs != is.outputs && reasons.is_empty() {
         reasons.push(reason("param", &format!("{stage}.out"), Value::Null, Value::Null));
     }
     reasons
@@ -66,40 +87,51 @@ fn names(input: &NodeInput, port: &str) -> bool {
     input.port == port || port.strip_prefix(&format!("{}.", input.port)) == Some(&input.label)
 }
 
-fn param_differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    for path in union(old.manifest.params.keys(), new.params.keys()) {
-        if old.manifest.params.get(path) == new.params.get(path) {
+/// A map that became one value, or the other way about, is one leaf: what lies below it is not told again.
+fn param_differences(stage: &str, old: Made<'_>, new: Made<'_>) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = Vec::new();
+    let mut above: Option<String> = None;
+    for path in union(old.manifest.params.keys(), new.manifest.params.keys()) {
+        let below = above.as_ref().is_some_and(|above| path.starts_with(above.as_str()));
+        if below || old.manifest.params.get(path) == new.manifest.params.get(path) {
             continue;
         }
-        let was = old.manifest.params.get(path).or_else(|| at(&old.params, path)).cloned().unwrap_or(Value::Null);
-        let is = new.params.get(path).or_else(|| at(&node.stage.params, path)).cloned().unwrap_or(Value::Null);
-        let text = format!("{}.{path} {} -> {}", node.stage.name, shown(&was), shown(&is));
-        reasons.push(Reason { text, ..reason("param", &format!("{}.{path}", node.stage.name), was, is) });
+        let value = |made: Made<'_>| {
+            // A manifest's null is a default that was taken away, maybe for a map whose leaves it holds too.
+            let found =
+                made.manifest.params.get(path).filter(|value| !value.is_null()).or_else(|| at(made.params, path));
+            found.cloned().unwrap_or(Value::Null)
+        };
+        let (was, is) = (value(old), value(new));
+        above = Some(format!("{path}.")).filter(|_| was.is_object() || is.is_object());
+        reasons.push(reason("param", &format!("{stage}.{path}"), was, is));
     }
     reasons
 }
 
-fn input_differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason> {
+fn input_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> {
     let name = |port: &str, label: &str| {
         if label.is_empty() { port.to_string() } else { format!("{port}.{label}") }
     };
-    let digests = |m: &Manifest| -> std::collections::BTreeMap<String, Value> {
+    let digests = |m: &Manifest| -> BTreeMap<String, Value> {
         m.inputs.iter().map(|i| (name(&i.port, &i.label), i.digest.hex().into())).collect()
     };
-    let (was, is) = (digests(&old.manifest), digests(new));
-    let mut reasons = Vec::new();
-    for port in union(was.keys(), is.keys()) {
-        let (old_digest, new_digest) = (was.get(port), is.get(port));
-        if old_digest == new_digest {
-            continue;
-        }
-        let value = |v: Option<&Value>| v.cloned().unwrap_or(Value::Null);
-        let path = format!("{}.in.{port}", node.stage.name);
-        let text = input_text(node, port, old_digest.is_some(), new_digest.is_some());
-        reasons.push(Reason { text, ..reason("input", &path, value(old_digest), value(new_digest)) });
-    }
-    reasons
+    let (was, is) = (digests(old), digests(new));
+    let differ = union(was.keys(), is.keys()).into_iter().filter(|port| was.get(*port) != is.get(*port));
+    let value = |digests: &BTreeMap<String, Value>, port: &String| digests.get(port).cloned().unwrap_or(Value::Null);
+    differ.map(|port| reason("input", &format!("{stage}.in.{port}"), value(&was, port), value(&is, port))).collect()
+}
+
+fn env_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> {
+    let value = |m: &Manifest, name: &String| m.env.get(name).map_or(Value::Null, |v| v.as_str().into());
+    let named =
+        union(old.env.keys(), new.env.keys()).into_iter().filter(|name| old.env.get(*name) != new.env.get(*name));
+    let told = |name: &String| {
+        let (was, is) = (value(old, name), value(new, name));
+        let text = format!("env {name} {} -> {}", shown(&was), shown(&is));
+        Reason { text, ..reason("env", stage, was, is) }
+    };
+    named.map(told).collect()
 }
 
 fn input_text(node: &Node, port: &str, was: bool, is: bool) -> String {
@@ -116,10 +148,10 @@ fn input_text(node: &Node, port: &str, was: bool, is: bool) -> String {
 }
 
 /// Of a long answer, such as a list of packages, the text shows the first line that differs.
-fn tool_differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason> {
+fn tool_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    for tool in union(old.manifest.tools.keys(), new.tools.keys()) {
-        let (was, is) = (old.manifest.tools.get(tool), new.tools.get(tool));
+    for tool in union(old.tools.keys(), new.tools.keys()) {
+        let (was, is) = (old.tools.get(tool), new.tools.get(tool));
         if was == is {
             continue;
         }
@@ -131,12 +163,14 @@ fn tool_differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason
         let line = |lines: &[String]| lines.get(differ).cloned().unwrap_or_else(|| "none".into());
         let text = format!("tool {tool}: {} -> {}", line(&was_lines), line(&is_lines));
         let value = |answer: Option<&String>| answer.map_or(Value::Null, |a| a.as_str().into());
-        reasons.push(Reason {
-            text,
-            ..reason("tool", &format!("{}.tools.{tool}", node.stage.name), value(was), value(is))
-        });
+        reasons.push(Reason { text, ..reason("tool", &format!("{stage}.tools.{tool}"), value(was), value(is)) });
     }
     reasons
+}
+
+/// Returns the reason that a parameter differs.
+pub fn param(path: &str, old: Value, new: Value) -> Reason {
+    reason("param", path, old, new)
 }
 
 fn reason(what: &str, path: &str, old: Value, new: Value) -> Reason {
@@ -145,7 +179,7 @@ fn reason(what: &str, path: &str, old: Value, new: Value) -> Reason {
     } else {
         format!("{path} {} -> {}", shown(&old), shown(&new))
     };
-    Reason { what: what.into(), path: path.into(), old, new, text }
+    Reason { what: what.into(), path: path.into(), old, new, text, beside: None }
 }
 
 fn union<'a>(a: impl Iterator<Item = &'a String>, b: impl Iterator<Item = &'a String>) -> BTreeSet<&'a String> {
@@ -154,6 +188,14 @@ fn union<'a>(a: impl Iterator<Item = &'a String>, b: impl Iterator<Item = &'a St
 
 fn at<'a>(params: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(params, |value, key| value.get(key))
+}
+
+/// Returns reasons as people read them, with whom they were compared where that is another one.
+pub fn told(reasons: &[Reason]) -> String {
+    let texts: Vec<&str> = reasons.iter().map(|r| r.text.as_str()).collect();
+    let beside = reasons.iter().find_map(|reason| reason.beside.as_ref());
+    let beside = beside.map(|title| format!(" (compared with {title})")).unwrap_or_default();
+    format!("{}{beside}", texts.join(", "))
 }
 
 /// Returns a value as a user would write it, strings without quotes.

@@ -37,7 +37,7 @@ pub fn of(store: &Store, keep: usize) -> Result<Roots, CacheError> {
             Err(_) => continue,
         };
         let pinned = is_pinned(folder);
-        if age < keep || pinned || (run.outcome == "unfinished" && may_live(folder)) {
+        if age < keep || pinned || (run.is_open() && may_live(folder)) {
             roots.keys.extend(run.nodes.iter().filter_map(|node| node.key));
             roots.runs += 1;
             roots.pinned += usize::from(pinned);

@@ -1,6 +1,5 @@
 //! `run pipeline.yaml` on one page: open, walk, compare expectations, tell how it ended.
 
-use serde_json::Value;
 use watershed_cache::stat::now_ns;
 use watershed_cache::{CacheError, Store};
 
@@ -9,11 +8,11 @@ use crate::edit::Edit;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::NodeId;
-use crate::metrics;
 use crate::runlog::{Entry, RunLog, now_ms};
 use crate::session::{Session, store_error};
+use crate::settings;
 use crate::signal;
-use crate::study::Expectation;
+use crate::verdict::{self, Verdict};
 use crate::walk::{self, Options, Tally};
 
 /// How a run ended.
@@ -42,9 +41,9 @@ pub fn run(
     let log = create_log(&session.store, listener)?;
     let began_ns = now_ns();
     log.emit(started(session, session.graph.nodes.len(), &log));
-    let (tally, expectations, outcome) = perform(session, targets, options, 0, &log)?;
+    let (tally, verdicts, outcome) = perform(session, targets, options, 0, &log)?;
     let exit = exit_code(&tally, outcome);
-    let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), expectations, began_ns) } else { None };
+    let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), verdicts, began_ns) } else { None };
     Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
 }
 
@@ -76,20 +75,21 @@ fn perform(
     options: Options,
     others: usize,
     log: &RunLog,
-) -> Result<(Tally, Vec<Event>, &'static str), StageError> {
+) -> Result<(Tally, Vec<Verdict>, &'static str), StageError> {
     // Shared with other runs for as long as this one lasts, so that gc beside it deletes nothing.
     let _share = session.store.share().map_err(store_error)?;
     session.store.sweep_sandboxes();
     announce(session, &options, log);
     let cancel = options.cancel.clone();
-    let mut tally = walk::walk(session, &session.graph.needed(targets), options, log);
+    let needed = session.graph.needed(targets);
+    let mut tally = walk::walk(session, &needed, options, log);
     tally.hit += others;
-    let expectations = if cancel.is_cancelled() { Vec::new() } else { compare(session, &tally) };
-    expectations.iter().for_each(|found| log.emit(found.clone()));
-    let missed = expectations.iter().any(|found| matches!(found, Event::Expectation { held: false, .. }));
+    let verdicts = if cancel.is_cancelled() { Vec::new() } else { verdict::all(session, &tally, &needed) };
+    verdicts.iter().for_each(|verdict| log.emit(Event::Expectation(verdict.clone())));
+    let missed = verdicts.iter().any(|verdict| !verdict.held);
     session.save_index();
     let outcome = finish(&tally, cancel.is_cancelled(), missed, log);
-    Ok((tally, expectations, outcome))
+    Ok((tally, verdicts, outcome))
 }
 
 /// Logs the run that a compiled plan stands for: nothing to do. Check first that it holds.
@@ -113,7 +113,7 @@ pub fn stand_still(
         version: env!("CARGO_PKG_VERSION").into(),
     });
     log.emit(Event::Unchanged { since: compiled.since });
-    compiled.held.into_iter().for_each(|found| log.emit(found));
+    compiled.held.into_iter().for_each(|verdict| log.emit(Event::Expectation(verdict)));
     let (ran, hit, failed, skipped) = (0, compiled.done, 0, 0);
     log.emit(Event::RunFinished { run, outcome: "ok".into(), ran, hit, failed, skipped, wall_ms: log.elapsed_ms() });
     Ok(())
@@ -138,6 +138,9 @@ fn started(session: &Session, nodes: usize, log: &RunLog) -> Event {
 }
 
 fn announce(session: &Session, options: &Options, log: &RunLog) {
+    for (case, set) in settings::of(&session.study) {
+        log.emit(Event::CasePlanned { case, set });
+    }
     let walked = session.graph.nodes.iter().enumerate().filter(|(id, _)| !options.given.contains_key(id));
     for (id, node) in walked {
         let mut reads: Vec<String> = session.graph.parents(id).map(|p| session.graph.nodes[p].title()).collect();
@@ -150,37 +153,6 @@ fn announce(session: &Session, options: &Options, log: &RunLog) {
             params: node.stage.differing.clone(),
             reads,
         });
-    }
-}
-
-/// Compares `expect:` with the metrics of the run.
-fn compare(session: &Session, tally: &Tally) -> Vec<Event> {
-    let mut found = Vec::new();
-    for expectation in &session.study.expect {
-        for id in session.graph.nodes_of(&expectation.stage) {
-            let Some(value) = metric(session, tally, id, &expectation.metric) else {
-                continue;
-            };
-            let bound = format!("{} {}", expectation.operator, expectation.bound);
-            let (path, held) = (expectation.path.clone(), holds(expectation, value));
-            found.push(Event::Expectation { path, bound, value: Some(value), held });
-        }
-    }
-    found
-}
-
-fn metric(session: &Session, tally: &Tally, id: NodeId, name: &str) -> Option<f64> {
-    let record = session.store.peek(&tally.keys[id]?)?;
-    metrics::of_record(&session.store, &record).get(name).and_then(Value::as_f64)
-}
-
-fn holds(expectation: &Expectation, value: f64) -> bool {
-    match expectation.operator.as_str() {
-        "<=" => value <= expectation.bound,
-        "<" => value < expectation.bound,
-        ">=" => value >= expectation.bound,
-        ">" => value > expectation.bound,
-        _ => value == expectation.bound,
     }
 }
 

@@ -1,6 +1,9 @@
 //! The run log: one JSON line an event, appended while the run goes, never rewritten.
+//!
+//! Whoever writes it holds a kernel lock on it, which ends with the process: so a reader tells a run that goes on from one
+//! that was killed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -9,6 +12,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+
+/// Name of the log in its run's folder.
+const FILE: &str = "events.jsonl";
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,7 +43,9 @@ impl RunLog {
         let id = new_id();
         let folder = runs.join(&id);
         watershed_cache::folder::make(&folder)?;
-        let file = File::options().create_new(true).append(true).open(folder.join("events.jsonl"))?;
+        let file = File::options().create_new(true).append(true).open(folder.join(FILE))?;
+        // Readers hold it for an instant only. Where there are no locks, a run that goes on looks like a killed one, no more.
+        let _ = file.lock();
         Ok(RunLog { id, begun: Instant::now(), file: Mutex::new(file), listener })
     }
 
@@ -66,8 +74,19 @@ impl RunLog {
 /// # Errors
 /// When the file cannot be read.
 pub fn read(folder: &Path) -> std::io::Result<Vec<Entry>> {
-    let bytes = fs::read(folder.join("events.jsonl"))?;
+    let bytes = fs::read(folder.join(FILE))?;
     Ok(bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// Says whether the process that writes a log still lives.
+pub fn is_live(folder: &Path) -> bool {
+    let file = File::open(folder.join(FILE));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Returns the length of a log in bytes; 0 when it is not there.
+pub fn size(folder: &Path) -> u64 {
+    fs::metadata(folder.join(FILE)).map_or(0, |meta| meta.len())
 }
 
 /// Returns the run folders, newest first.

@@ -24,6 +24,8 @@ pub struct Study {
     pub text: String,
     /// Name of the sweep being run.
     pub sweep: Option<String>,
+    /// `params:` as it stands outside sweeps, after `--set`; null without it.
+    pub params: Value,
     /// The cases, in the order of the file.
     pub cases: Vec<Case>,
     /// Cases of any sweep that inputs name as `S@SWEEP/CASE`, and those that these name in turn.

@@ -80,6 +80,7 @@ impl Stage for Mix {
             job.count(&format!("rows_{label}"), count as f64);
             mixed.extend(self.take(label, rows, count));
         }
+        job.count("rows_out", mixed.len() as f64);
         ids::make_unique(&mut mixed);
         lines::write(job.output("examples"), mixed)
     }

@@ -88,6 +88,7 @@ impl Stage for Split {
     fn run(&self, _run: &NoRunKeys, job: &Job) -> Result<(), StageError> {
         let rows = formats::read(job.input("examples")?)?;
         let parts = self.parts(&rows)?;
+        job.count("rows_in", rows.len() as f64);
         for (part, name) in [(Part::Train, "train"), (Part::Val, "val"), (Part::Test, "test")] {
             let chosen: Vec<&Example> =
                 rows.iter().zip(&parts).filter(|(_, p)| **p == part).map(|(row, _)| row).collect();

@@ -55,6 +55,7 @@ fn every_command_prints_one_json_document() {
         &["why", "small"],
         &["show"],
         &["runs"],
+        &["diff", "last", "last"],
         &["kinds"],
         &["kinds", "split"],
         &["graph"],

@@ -107,6 +107,7 @@ fn from_pipeline(
 ) -> Result<(Store, Stored), Fault> {
     let mut choice = options.choice.clone();
     choice.words.pop();
+    choice.sweep = choice.sweep.or_else(|| open::sweep_in(stage));
     let session = open::session(&choice, common, kinds).map_err(Fault::Told)?;
     let nodes = open::nodes_named(&session, stage, common).map_err(Fault::Told)?;
     let [node] = nodes.as_slice() else {

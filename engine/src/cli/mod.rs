@@ -2,8 +2,10 @@
 
 mod cache;
 mod check;
+mod columns;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
 mod explain;
 mod get;
@@ -14,12 +16,14 @@ mod kinds;
 mod log;
 mod open;
 mod out;
+mod pick;
 mod plan;
 mod report;
 mod run;
 mod runs;
 mod schema;
 mod show;
+mod terminal;
 mod why;
 
 use std::path::PathBuf;
@@ -103,6 +107,8 @@ enum Command {
     Why(Choice),
     /// Shows stages, parameters and metrics of a run.
     Show(show::Options),
+    /// Tells in what two runs differ, or two cases of runs.
+    Diff(diff::Options),
     /// Lists runs, newest first.
     Runs,
     /// Prints what a stage logged.
@@ -181,6 +187,7 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         Command::Run(options) => run::run(&options, common, kinds),
         Command::Why(choice) => why::why(&choice, common, kinds),
         Command::Show(options) => show::show(&options, common),
+        Command::Diff(options) => diff::diff(&options, common),
         Command::Runs => runs::runs(common),
         Command::Log(options) => log::log(&options, common),
         Command::Get(options) => get::get(&options, common, kinds),

@@ -44,7 +44,7 @@ pub fn load_request(choice: &Choice, text: Option<String>, check_all: bool) -> L
     LoadRequest {
         text,
         overrides: choice.set.clone(),
-        sweep: choice.sweep.clone(),
+        sweep: choice.sweep.clone().or_else(|| stages_of(&choice.words).iter().find_map(|word| sweep_in(word))),
         cases: choice.cases.clone(),
         max_cases: choice.max_cases,
         check_all,
@@ -82,16 +82,26 @@ pub fn targets(session: &Session, choice: &Choice, common: &Common) -> Result<Ve
 /// # Errors
 /// Exit code 3 for a name that there is not.
 pub fn nodes_named(session: &Session, word: &str, common: &Common) -> Result<Vec<NodeId>, i32> {
-    let (stage, case) =
-        word.split_once('@').map_or((word, None), |(s, c)| (s, Some(c.rsplit('/').next().unwrap_or(c))));
+    let (stage, case) = word.split_once('@').map_or((word, None), |(stage, case)| (stage, Some(case)));
     let found: Vec<NodeId> = match case {
         None => session.graph.nodes_of(stage),
-        Some(case) => session.graph.find(stage, Some(case)).into_iter().collect(),
+        Some(case) => {
+            let sweep = session.study.sweep.as_ref().and_then(|sweep| case.strip_prefix(sweep.as_str()));
+            let inside = sweep.and_then(|rest| rest.strip_prefix('/'));
+            let find = |case| session.graph.find(stage, Some(case));
+            find(case).or_else(|| find(inside?)).into_iter().collect()
+        }
     };
     if !found.is_empty() {
         return Ok(found);
     }
     Err(unknown_stage(word, &session.study, common))
+}
+
+/// Returns the sweep that `stage@sweep/case` names.
+pub fn sweep_in(word: &str) -> Option<String> {
+    let (sweep, _) = word.split_once('@')?.1.split_once('/')?;
+    Some(sweep.to_string())
 }
 
 /// Tells that there is no such stage; returns the exit code.

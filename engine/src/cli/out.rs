@@ -69,7 +69,11 @@ pub fn table(head: &[String], rows: &[Vec<String>]) -> String {
     };
     let numeric = |column: usize| {
         let mut cells = rows.iter().filter_map(|r| r.get(column)).filter(|c| !c.is_empty() && *c != "-").peekable();
-        cells.peek().is_some() && cells.all(|c| c.trim_end_matches(['*', '%']).parse::<f64>().is_ok())
+        cells.peek().is_some()
+            && cells.all(|c| {
+                let mean = c.split(" ±").next().unwrap_or(c);
+                mean.trim_end_matches(['*', '%']).parse::<f64>().is_ok()
+            })
     };
     let columns: Vec<(usize, bool)> = (0..head.len()).map(|c| (width(c), numeric(c))).collect();
     let line = |cells: &[String]| {

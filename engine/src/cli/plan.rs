@@ -117,10 +117,7 @@ fn states(session: &Session, lines: &[Planned]) -> String {
 fn state_note(session: &Session, planned: &Planned) -> (String, String) {
     match &planned.state {
         State::Hit(key, _) => (out::styled("32", "hit    "), out::styled("2", &key.hex()[..8])),
-        State::Run(_, reasons) => {
-            let texts: Vec<&str> = reasons.iter().map(|r| r.text.as_str()).collect();
-            (out::styled("33;1", "run    "), texts.join(", "))
-        }
+        State::Run(_, reasons) => (out::styled("33;1", "run    "), reason::told(reasons)),
         State::Depends(nodes) => {
             let names: Vec<String> = nodes.iter().map(|&n| session.graph.nodes[n].title()).collect();
             (out::styled("36", "depends"), format!("on {}", names.join(", ")))

@@ -180,6 +180,7 @@ fn load_text(request: &LoadRequest, kinds: &Kinds, text: &str, faults: &mut Diag
         root: place.root.clone(),
         text: text.to_string(),
         sweep: request.sweep.clone(),
+        params: tree.get("params").map(Node::to_json).unwrap_or_default(),
         cases,
         named,
         expect: first.expect,

@@ -1,11 +1,11 @@
 //! Loss curves of trainings: per update and by epoch.
 
-use serde_json::Value;
 use watershed_cache::Store;
 
 use super::chart::{Series, line_chart};
 use super::style::PALETTE;
 use crate::archive::{Run, RunNode};
+use crate::losses::{Losses, Point};
 use crate::record::Provenance;
 
 /// Returns a chart a training with a `curves` output; all share the y axis, so that cases compare.
@@ -22,24 +22,12 @@ pub fn charts(store: &Store, run: &Run) -> Vec<String> {
 
 fn series(store: &Store, node: &RunNode) -> Option<Vec<Series>> {
     let record = node.record(store)?;
-    let provenance = Provenance::of(&record)?;
-    let port = provenance.manifest.outputs.iter().find(|(_, t)| *t == "curves").map(|(name, _)| name.clone())?;
-    let tree = store.tree(&record.outputs.get(&port)?.artifact.digest).ok()?;
-    let points = |file: &str| -> Vec<(f64, f64)> {
-        let digest = tree.entries.iter().find(|e| e.path == file).map(|e| e.digest);
-        let text = digest.and_then(|d| std::fs::read_to_string(store.blob(&d)).ok()).unwrap_or_default();
-        text.lines().filter_map(point).collect()
-    };
-    let line = |name: &str, colour: usize, points, marked| Series {
+    let losses = Losses::of_record(store, &record, &Provenance::of(&record)?)?;
+    let line = |name: &str, colour: usize, points: &[Point], marked| Series {
         name: name.into(),
         colour: PALETTE[colour].into(),
-        points,
+        points: points.iter().map(|p| (p.epoch, p.loss)).collect(),
         marked,
     };
-    Some(vec![line("train", 0, points("metrics.jsonl"), false), line("validation", 1, points("eval.jsonl"), true)])
-}
-
-fn point(line: &str) -> Option<(f64, f64)> {
-    let row: Value = serde_json::from_str(line).ok()?;
-    Some((row["epoch"].as_f64()?, row["loss"].as_f64().unwrap_or(f64::NAN)))
+    Some(vec![line("train", 0, &losses.train, false), line("validation", 1, &losses.val, true)])
 }

@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::metrics::{Metrics, Table, is_interval, shown};
 use crate::record::Provenance;
 use crate::runlog;
+use crate::verdict::Verdict;
 
 /// Returns the page of a run whose log lies in `folder`.
 pub fn page(store: &Store, run: &Run, folder: &Path) -> String {
@@ -61,8 +62,7 @@ fn header(run: &Run) -> String {
 
 fn stages(run: &Run) -> String {
     let row = |node: &RunNode| {
-        let reasons: Vec<String> = node.reasons.iter().map(|r| escaped(&r.text)).collect();
-        let why = node.error.as_ref().map_or_else(|| reasons.join("<br>"), |e| escaped(e));
+        let why = node.error.as_ref().map_or_else(|| escaped(&crate::reason::told(&node.reasons)), |e| escaped(e));
         let params: Vec<String> = node.params.iter().map(|(k, v)| escaped(&format!("{k}={}", shortened(v)))).collect();
         format!(
             "<tr><td>{}</td><td>{}</td><td><span class=\"tag\" style=\"background:{}\">{}</span></td><td class=\"n\">{}</td>\
@@ -121,14 +121,9 @@ fn metrics_table(numbers: &Metrics) -> String {
 }
 
 fn expectations(run: &Run) -> String {
-    let line = |(path, bound, value, held): &(String, String, Option<f64>, bool)| {
-        let found = value.map_or("nothing".into(), |v| v.to_string());
-        format!(
-            "<p>{} {}: {}, found {found}</p>",
-            escaped(path),
-            escaped(bound),
-            if *held { "held" } else { "<b>missed</b>" }
-        )
+    let line = |verdict: &Verdict| {
+        let finding = escaped(&verdict.finding()).replace("MISSED", "<b>missed</b>");
+        format!("<p>{}: {finding}</p>", escaped(&verdict.subject()))
     };
     run.expectations.iter().map(line).collect()
 }
