@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::archive::Run;
-use crate::cases::{Cases, Number, Row, State};
+use crate::case_table::{CaseTable, Number, Row, State};
 use crate::cli::{columns, out};
 use crate::{metrics, names, reason};
 
@@ -17,7 +17,7 @@ const MOST_FAILURES: usize = 20;
 ///
 /// # Errors
 /// When a number is wanted that no case has.
-pub fn text(cases: &Cases, wanted: &[String], means: bool, width: usize) -> Result<String, String> {
+pub fn text(cases: &CaseTable, wanted: &[String], means: bool, width: usize) -> Result<String, String> {
     let numbers = chosen(cases, wanted)?;
     let mut heads: Vec<String> = [&cases.params, &numbers, &cases.numerics].into_iter().flatten().cloned().collect();
     heads = names::shortened(&heads);
@@ -30,7 +30,7 @@ pub fn text(cases: &Cases, wanted: &[String], means: bool, width: usize) -> Resu
     Ok(columns::fitted(&head, &rows, width))
 }
 
-fn chosen(cases: &Cases, wanted: &[String]) -> Result<Vec<String>, String> {
+fn chosen(cases: &CaseTable, wanted: &[String]) -> Result<Vec<String>, String> {
     if wanted.is_empty() {
         return Ok(cases.numbers.clone());
     }
@@ -51,7 +51,7 @@ fn chosen(cases: &Cases, wanted: &[String]) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-fn cells(cases: &Cases, row: &Row, numbers: &[String], means: bool) -> Vec<String> {
+fn cells(cases: &CaseTable, row: &Row, numbers: &[String], means: bool) -> Vec<String> {
     let shown = |value: &Value| columns::cut(&reason::shown(value), LONGEST);
     let value = |value: Option<&Value>| value.filter(|v| !v.is_null()).map_or("-".into(), shown);
     let mut cells = vec![label(&row.cases)];
@@ -107,7 +107,7 @@ pub fn failures(run: &Run) -> Vec<String> {
 }
 
 /// Returns the rows; a number is alone for one case, and with its deviation and count for several.
-pub fn document(cases: &Cases) -> Value {
+pub fn document(cases: &CaseTable) -> Value {
     let rows = cases.rows.iter().map(|row| {
         let numbers: Map<String, Value> =
             row.numbers.iter().map(|(k, n)| (k.clone(), number_document(n, row))).collect();

@@ -12,7 +12,7 @@ use watershed_cache::{Digest, Store};
 use super::pick::{self, Picked};
 use super::{Common, Format, out, terminal};
 use crate::archive::{Run, RunNode};
-use crate::cases::{Cases, is_shared};
+use crate::case_table::{CaseTable, is_shared};
 use crate::findings::Findings;
 use crate::metrics::{self, Metrics, Table};
 use crate::reason;
@@ -77,14 +77,14 @@ fn view(picked: &Picked, options: &Options, common: &Common) -> Result<String, S
 }
 
 /// Returns the cases as the options want them; `None` for a run without a sweep.
-fn table(store: &Store, run: &Run, options: &Options) -> Result<Option<Cases>, String> {
+fn table(store: &Store, run: &Run, options: &Options) -> Result<Option<CaseTable>, String> {
     if run.cases.is_empty() {
         let asked = options.sort.is_some() || options.top.is_some() || !options.mean_over.is_empty();
         let help = "`--sort`, `--top` and `--mean-over` are for cases";
         return if asked { Err(format!("run {} ran no sweep; {help}", run.id)) } else { Ok(None) };
     }
     let keys: Vec<Option<Digest>> = run.nodes.iter().map(|node| node.key).collect();
-    let mut cases = Cases::of(run, &Findings::of_all(store, &keys));
+    let mut cases = CaseTable::of(run, &Findings::of_all(store, &keys));
     if !options.mean_over.is_empty() {
         cases = cases.mean_over(&options.mean_over)?;
     }
@@ -96,7 +96,7 @@ fn table(store: &Store, run: &Run, options: &Options) -> Result<Option<Cases>, S
     Ok(Some(cases))
 }
 
-fn document(store: &Store, run: &Run, cases: Option<&Cases>) -> Value {
+fn document(store: &Store, run: &Run, cases: Option<&CaseTable>) -> Value {
     let stage = |node: &RunNode| {
         json!({
             "stage": node.stage, "case": node.case, "cases": node.cases, "kind": node.kind,
@@ -111,7 +111,7 @@ fn document(store: &Store, run: &Run, cases: Option<&Cases>) -> Value {
     })
 }
 
-fn text(picked: &Picked, cases: Option<&Cases>, options: &Options) -> Result<String, String> {
+fn text(picked: &Picked, cases: Option<&CaseTable>, options: &Options) -> Result<String, String> {
     let (store, run) = (&picked.store, &picked.run);
     let sweep = run.sweep.as_ref().map(|s| format!(", sweep {s}")).unwrap_or_default();
     let wall = out::duration(run.wall_ms);

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 
 /// Rows and the columns worth showing.
 #[derive(Debug, Default)]
-pub struct Cases {
+pub struct CaseTable {
     /// Paths in which the cases differ.
     pub params: Vec<String>,
     /// Numbers of stages that not all cases share, as `STAGE.NAME`; no ends of intervals.
@@ -66,9 +66,9 @@ pub struct State {
 /// Outcomes of nodes, the most telling last.
 const RANKED: [&str; 8] = ["", "hit", "ran", "skipped", "waiting", "unfinished", "running", "failed"];
 
-impl Cases {
+impl CaseTable {
     /// Arranges a run's cases; `findings` are those of its nodes.
-    pub fn of(run: &Run, findings: &[Option<Findings>]) -> Cases {
+    pub fn of(run: &Run, findings: &[Option<Findings>]) -> CaseTable {
         let row = |case: &crate::archive::RunCase| Row {
             cases: vec![case.name.clone()],
             set: case.set.clone(),
@@ -86,14 +86,14 @@ impl Cases {
         let numerics = differing(&rows, |row| &row.numerics);
         let all: BTreeSet<&String> = rows.iter().flat_map(|row| row.numbers.keys()).collect();
         let numbers = all.into_iter().filter(|name| !is_interval(name)).cloned().collect();
-        Cases { params, numbers, numerics, rows }
+        CaseTable { params, numbers, numerics, rows }
     }
 
     /// Returns one row for the cases that differ in nothing but these paths, with means over them.
     ///
     /// # Errors
     /// When a path is none in which the cases differ.
-    pub fn mean_over(self, wanted: &[String]) -> Result<Cases, String> {
+    pub fn mean_over(self, wanted: &[String]) -> Result<CaseTable, String> {
         let over: Vec<String> =
             wanted.iter().map(|path| names::find(&self.params, path).cloned()).collect::<Result<_, _>>()?;
         let params: Vec<String> = self.params.into_iter().filter(|path| !over.contains(path)).collect();
@@ -107,7 +107,7 @@ impl Cases {
             groups[place].push(row);
         }
         let rows = groups.into_iter().map(|rows| mean(&rows, &over)).collect();
-        Ok(Cases { params, numbers: self.numbers, numerics: Vec::new(), rows })
+        Ok(CaseTable { params, numbers: self.numbers, numerics: Vec::new(), rows })
     }
 
     /// Orders the rows by a parameter or a number; rows without it come last either way.
@@ -222,17 +222,22 @@ mod tests {
         }
     }
 
-    fn four() -> Cases {
+    fn four() -> CaseTable {
         let rows = vec![
             row("1", 0.1, 1, Some(3.0)),
             row("2", 0.2, 1, Some(1.0)),
             row("3", 0.1, 2, Some(5.0)),
             row("4", 0.2, 2, None),
         ];
-        Cases { params: vec!["a.lr".into(), "a.seed".into()], numbers: vec!["a.loss".into()], rows, ..Cases::default() }
+        CaseTable {
+            params: vec!["a.lr".into(), "a.seed".into()],
+            numbers: vec!["a.loss".into()],
+            rows,
+            ..CaseTable::default()
+        }
     }
 
-    fn order(cases: &Cases) -> String {
+    fn order(cases: &CaseTable) -> String {
         cases.rows.iter().map(|row| row.cases.join("+")).collect::<Vec<_>>().join(" ")
     }
 
