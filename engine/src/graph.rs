@@ -11,6 +11,7 @@ use std::sync::Arc;
 use petgraph::Direction::Incoming;
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use crate::cases;
 use crate::port::RecordType;
 use crate::study::{Binding, Case, CaseRef, Source, StageDef, Study};
 
@@ -62,6 +63,8 @@ pub struct NodeInput {
     pub record: RecordType,
     /// Where it comes from.
     pub from: From,
+    /// One of the entries, one a case, that a reader of `S@*` gets.
+    pub gathered: bool,
     /// Left out when its source failed (`allow_missing: true` on a reader of `S@*`).
     pub may_be_missing: bool,
 }
@@ -85,6 +88,8 @@ pub enum From {
         /// As written.
         text: String,
     },
+    /// `cases.json`, which tells a reader of `S@*` of the cases.
+    Cases,
 }
 
 impl From {
@@ -92,7 +97,7 @@ impl From {
     pub fn node(&self) -> Option<NodeId> {
         match self {
             From::Node { node, .. } => Some(*node),
-            From::Path { .. } => None,
+            From::Path { .. } | From::Cases => None,
         }
     }
 }
@@ -202,7 +207,7 @@ impl Graph {
             CaseRef::All => study
                 .cases
                 .iter()
-                .filter_map(|c| Some((c.name.as_deref().unwrap_or("base"), find(c.name.as_deref())?)))
+                .filter_map(|c| Some((c.label(), find(c.name.as_deref())?)))
                 .map(|(label, n)| input(label, from(n)))
                 .collect(),
         }
@@ -223,6 +228,9 @@ fn labelled_cases(study: &Study) -> Vec<(Option<String>, Vec<&Arc<StageDef>>)> {
 }
 
 /// Returns the stages of a named case that `S@SWEEP/CASE` asks for, and those that they read.
+        if stage.ports.told_cases && inputs.iter().any(|input| input.gathered) {
+            inputs.push(told_of_cases());
+        }
 fn reached<'a>(study: &'a Study, sweep: &str, name: &str, case: &'a Case) -> Vec<&'a Arc<StageDef>> {
     let everywhere = study.cases.iter().chain(study.named.values()).flat_map(|c| &c.stages).flat_map(|s| &s.inputs);
     let mut open: Vec<&str> = everywhere.filter_map(|b| asked(&b.source, sweep, name)).collect();
@@ -234,6 +242,7 @@ fn reached<'a>(study: &'a Study, sweep: &str, name: &str, case: &'a Case) -> Vec
             open.extend(sources_of(stage));
         }
     }
+            gathered: gathers,
     all.into_iter().filter(|s| found.contains(s.name.as_str())).collect()
 }
 
@@ -256,6 +265,11 @@ fn by_name<'a>(stages: &[&'a Arc<StageDef>]) -> HashMap<&'a str, &'a Arc<StageDe
 struct Merged {
     nodes: HashMap<Structure, NodeId>,
     once: bool,
+}
+
+fn told_of_cases() -> NodeInput {
+    let (port, label) = (cases::PORT.to_string(), cases::PORT.to_string());
+    NodeInput { port, label, record: RecordType::Bytes, from: From::Cases, gathered: false, may_be_missing: false }
 }
 
 #[derive(PartialEq, Eq, Hash)]

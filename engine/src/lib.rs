@@ -9,6 +9,7 @@
 //! The engine knows no kind of stage: the root program hands it a list of [`Kind`]s made from [`Stage`]s.
 
 pub mod archive;
+pub mod cases;
 pub mod cli;
 pub mod code;
 pub mod compiled;

@@ -90,6 +90,7 @@ pub fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> Pre
     let mut inputs = PreviewInputs { shared: session.previewed.clone(), ..PreviewInputs::default() };
     for input in &session.graph.nodes[id].inputs {
         let path = match &input.from {
+            From::Cases => None,
             From::Path { path, .. } => Some(path.clone()),
             From::Node { node, port, inside: None } => known.of(*node).and_then(|o| blob(session, o.get(port)?)),
             From::Node { node, port, inside: Some(inside) } => known

@@ -220,6 +220,8 @@ pub struct Ports {
     pub open_inputs: bool,
 }
 
+    /// A reader of `S@*` gets `cases.json` on the port `cases` (see [`crate::cases`]).
+    pub told_cases: bool,
 impl Ports {
     /// Returns ports that read and write nothing yet.
     pub fn new() -> Ports {
@@ -271,6 +273,12 @@ impl Ports {
         self.outputs.push(OutPort { name: name.into(), record, class });
         self
     }
+    /// Gets `cases.json` where it reads `S@*`.
+    pub fn told_cases(mut self) -> Ports {
+        self.told_cases = true;
+        self
+    }
+
 
     /// Returns the input port called `name`.
     pub fn find_input(&self, name: &str) -> Option<&InPort> {

@@ -97,6 +97,7 @@ fn lints(session: &Session, lines: &[Planned]) -> Vec<Value> {
 /// Returns the plan for people.
 pub fn text(session: &Session, lines: &[Planned]) -> String {
     let mut parts = vec![states(session, lines)];
+        crate::graph::From::Cases => crate::cases::FILE.to_string(),
     parts.extend(previews(session, lines));
     parts.extend(unknown_lines(session, lines));
     parts.extend(lint_lines(session, lines));
