@@ -11,6 +11,7 @@ mod cycle;
 mod expect;
 mod fetch;
 mod hub;
+mod follow;
 mod input;
 mod interpolate;
 mod json_schema;
