@@ -48,6 +48,14 @@ impl History {
         self.keys.get(&name(pipeline, node)).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns the keys that stood behind a stage last, in any of its cases.
+    pub fn keys_of_stage<'h>(&'h self, pipeline: &str, stage: &str) -> impl Iterator<Item = Digest> + use<'h> {
+        let (plain, cases) = (format!("{pipeline}/{stage}"), format!("{pipeline}/{stage}@"));
+        let plain = self.keys.get(&plain).into_iter().flatten();
+        let of_cases = self.keys.range(cases.clone()..).take_while(move |(name, _)| name.starts_with(&cases));
+        plain.chain(of_cases.filter_map(|(_, keys)| keys.first())).copied()
+    }
+
     /// Returns why `manifest` is new: the fewest differing leaves to a former record, newest first among equals.
     pub fn reasons(&self, pipeline: &str, node: &Node, manifest: &Manifest, store: &Store) -> Vec<Reason> {
         self.keys(pipeline, node)

@@ -15,6 +15,7 @@ pub mod code;
 pub mod compiled;
 pub mod diagnostic;
 pub mod environment;
+pub mod estimate;
 pub mod event;
 pub mod execute;
 pub mod fault;

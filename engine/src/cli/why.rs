@@ -35,7 +35,9 @@ struct Chain {
 }
 
 fn chains(session: &Session, lines: &[Planned], node: NodeId, through: &mut Vec<String>, found: &mut Vec<Chain>) {
-    let Some(line) = lines.iter().find(|l| l.node == node) else { return };
+    // A plan is in the order of its nodes.
+    let Ok(at) = lines.binary_search_by_key(&node, |line| line.node) else { return };
+    let line = &lines[at];
     through.push(session.graph.nodes[node].title());
     match &line.state {
         State::Hit(..) => {}
