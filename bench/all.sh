@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 bench/.venv/bin/pip install --quiet ninja dvc snakemake redun
 PATH="$PWD/bench/.venv/bin:$PATH" python3 bench/engine/run.py target/release/watershed
 python3 bench/engine/hash.py target/release/watershed
+python3 bench/engine/cases.py target/release/watershed
 if [ -x bench/lora/run.sh ]; then bench/lora/run.sh; fi

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, store::Sandbox};
 
+use crate::cases;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId};
@@ -103,6 +104,7 @@ impl Action<'_> {
                 path,
                 digest: known.artifact.digest.hex(),
                 record: known.input.record,
+                gathered: known.input.gathered,
             });
         }
         Ok(inputs)
@@ -112,6 +114,7 @@ impl Action<'_> {
         let store = &self.session.store;
         let (parent, inside) = match &known.input.from {
             From::Path { path, .. } => return Ok(path.clone()),
+            From::Cases => return self.lay_out_cases(target).map_err(Ended::Failed),
             From::Node { node, inside, .. } => (*node, inside),
         };
         store.verify(&known.artifact).map_err(|_| Ended::LostInput(parent))?;
@@ -125,6 +128,13 @@ impl Action<'_> {
         let link = fs::create_dir_all(target)
             .and_then(|()| fs::hard_link(&blob, &path).or_else(|_| fs::copy(&blob, &path).map(drop)));
         link.map_err(|e| Ended::Failed(StageError::io("lay out", &path, &e)))?;
+        Ok(path)
+    }
+
+    fn lay_out_cases(&self, folder: &Path) -> Result<PathBuf, StageError> {
+        let (path, text) = (folder.join(cases::FILE), lookup::cases_json(self.session, &self.looked.inputs));
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));
+        written.map_err(|e| StageError::io("write", &path, &e))?;
         Ok(path)
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use petgraph::Direction::Incoming;
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use crate::cases;
 use crate::port::RecordType;
 use crate::study::{Binding, Case, CaseRef, Source, StageDef, Study};
 
@@ -62,6 +63,8 @@ pub struct NodeInput {
     pub record: RecordType,
     /// Where it comes from.
     pub from: From,
+    /// One of the entries, one a case, that a reader of `S@*` gets.
+    pub gathered: bool,
     /// Left out when its source failed (`allow_missing: true` on a reader of `S@*`).
     pub may_be_missing: bool,
 }
@@ -85,6 +88,8 @@ pub enum From {
         /// As written.
         text: String,
     },
+    /// `cases.json`, which tells a reader of `S@*` of the cases.
+    Cases,
 }
 
 impl From {
@@ -92,9 +97,20 @@ impl From {
     pub fn node(&self) -> Option<NodeId> {
         match self {
             From::Node { node, .. } => Some(*node),
-            From::Path { .. } => None,
+            From::Path { .. } | From::Cases => None,
         }
     }
+}
+
+/// How many nodes cases have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Nodes.
+    pub nodes: usize,
+    /// Nodes of several cases.
+    pub shared: usize,
+    /// Nodes that there would be if each case had its own.
+    pub without: usize,
 }
 
 /// Nodes in an order in which each comes after what it reads.
@@ -102,15 +118,23 @@ impl From {
 pub struct Graph {
     /// The nodes.
     pub nodes: Vec<Node>,
-    by_stage: HashMap<(String, Option<String>), NodeId>,
+    by_stage: HashMap<String, ByCase>,
+}
+
+/// The nodes of one stage by case.
+#[derive(Default)]
+struct ByCase {
+    plain: Option<NodeId>,
+    cases: HashMap<String, NodeId>,
 }
 
 impl Graph {
     /// Builds the graph of a study. The language has ruled out cycles and unknown names.
     pub fn build(study: &Study) -> Graph {
-        let order = stage_order(study);
-        let gathering = if study.sweep.is_some() { gathering(study, &order) } else { HashSet::new() };
         let cases = labelled_cases(study);
+        let distinct = distinct(&cases);
+        let order = stage_order(&distinct);
+        let gathering = if study.sweep.is_some() { gathering(study, &order) } else { HashSet::new() };
         let stages: Vec<HashMap<&str, &Arc<StageDef>>> = cases.iter().map(|(_, stages)| by_name(stages)).collect();
         let mut graph = Graph::default();
         for name in order {
@@ -125,28 +149,43 @@ impl Graph {
     }
 
     fn place(&mut self, study: &Study, label: Option<&str>, stage: &Arc<StageDef>, merged: &mut Merged) {
-        let inputs = self.wire(study, label, stage);
-        let structure = Structure::of(stage, &inputs);
-        let found = if merged.once { merged.nodes.values().next() } else { merged.nodes.get(&structure) };
-        let found = found.copied();
-        let id = found.unwrap_or_else(|| self.add(stage.clone(), inputs));
-        merged.nodes.insert(structure, id);
+        let parents = self.parents_in(label, stage);
+        let before = self.nodes.len();
+        let id = merged.find(stage, &parents).unwrap_or_else(|| self.add(study, label, stage, merged));
+        merged.wired.insert((Arc::as_ptr(stage), parents), id);
         // A node of the plain pipeline stays without cases, also when a case of a named sweep is the same work.
-        let plain = found.is_some() && self.nodes[id].cases.is_empty();
+        let plain = id < before && self.nodes[id].cases.is_empty();
         if let (Some(label), false, false) = (label, merged.once, plain) {
             self.nodes[id].cases.push(label.to_string());
         }
-        self.by_stage.insert((stage.name.clone(), label.map(str::to_string)), id);
+        let by_case = self.by_stage.entry(stage.name.clone()).or_default();
+        match label {
+            Some(label) => drop(by_case.cases.insert(label.to_string(), id)),
+            None => by_case.plain = Some(id),
+        }
     }
 
     /// Returns the node of a stage in a case.
     pub fn find(&self, stage: &str, case: Option<&str>) -> Option<NodeId> {
-        self.by_stage.get(&(stage.to_string(), case.map(str::to_string))).copied()
+        let by_case = self.by_stage.get(stage)?;
+        case.map_or(by_case.plain, |case| by_case.cases.get(case).copied())
     }
 
     /// Returns all nodes of a stage.
     pub fn nodes_of(&self, stage: &str) -> Vec<NodeId> {
         (0..self.nodes.len()).filter(|&id| self.nodes[id].stage.name == stage).collect()
+    }
+
+    /// Returns what merging the equal nodes of cases saves among these nodes.
+    pub fn sharing(&self, nodes: impl Iterator<Item = NodeId>) -> Sharing {
+        nodes.fold(Sharing::default(), |sum, id| {
+            let cases = self.nodes[id].cases.len();
+            Sharing {
+                nodes: sum.nodes + 1,
+                shared: sum.shared + usize::from(cases > 1),
+                without: sum.without + cases.max(1),
+            }
+        })
     }
 
     /// Returns the nodes that `targets` need, themselves included; all nodes for no targets.
@@ -166,14 +205,32 @@ impl Graph {
         self.nodes[id].inputs.iter().filter_map(|input| input.from.node())
     }
 
-    fn add(&mut self, stage: Arc<StageDef>, inputs: Vec<NodeInput>) -> NodeId {
-        self.nodes.push(Node { stage, cases: Vec::new(), inputs });
-        self.nodes.len() - 1
+    /// Adds a node, unless one of the stage's is of equal structure.
+    fn add(&mut self, study: &Study, label: Option<&str>, stage: &Arc<StageDef>, merged: &mut Merged) -> NodeId {
+        let inputs = self.wire(study, label, stage);
+        let next = self.nodes.len();
+        let id = *merged.nodes.entry(Structure::of(stage, &inputs)).or_insert(next);
+        if id == next {
+            self.nodes.push(Node { stage: stage.clone(), cases: Vec::new(), inputs });
+        }
+        id
+    }
+
+    /// Returns, of what a stage reads in its own case, the nodes: all of its inputs that may differ from case to case.
+    fn parents_in(&self, label: Option<&str>, stage: &StageDef) -> Vec<Option<NodeId>> {
+        let own = stage.inputs.iter().filter_map(|binding| match &binding.source {
+            Source::Output { stage, case: CaseRef::Same, .. } => Some(self.find(stage, label)),
+            _ => None,
+        });
+        own.collect()
     }
 
     fn wire(&self, study: &Study, label: Option<&str>, stage: &StageDef) -> Vec<NodeInput> {
         let mut inputs: Vec<NodeInput> =
             stage.inputs.iter().flat_map(|binding| self.sources(study, label, binding, stage.allow_missing)).collect();
+        if stage.ports.told_cases && inputs.iter().any(|input| input.gathered) {
+            inputs.push(told_of_cases());
+        }
         inputs.sort_by(|a, b| (&a.port, &a.label).cmp(&(&b.port, &b.label)));
         inputs
     }
@@ -185,6 +242,7 @@ impl Graph {
             label: label.to_string(),
             record: binding.record,
             from,
+            gathered: gathers,
             may_be_missing: gathers && allow_missing,
         };
         let Source::Output { stage, port, inside, case: wanted } = &binding.source else {
@@ -202,11 +260,16 @@ impl Graph {
             CaseRef::All => study
                 .cases
                 .iter()
-                .filter_map(|c| Some((c.name.as_deref().unwrap_or("base"), find(c.name.as_deref())?)))
+                .filter_map(|c| Some((c.label(), find(c.name.as_deref())?)))
                 .map(|(label, n)| input(label, from(n)))
                 .collect(),
         }
     }
+}
+
+fn told_of_cases() -> NodeInput {
+    let (port, label) = (cases::PORT.to_string(), cases::PORT.to_string());
+    NodeInput { port, label, record: RecordType::Bytes, from: From::Cases, gathered: false, may_be_missing: false }
 }
 
 /// Returns the stages of the study's cases with their labels, then those that `S@SWEEP/CASE` reaches in sweeps not run.
@@ -255,7 +318,18 @@ fn by_name<'a>(stages: &[&'a Arc<StageDef>]) -> HashMap<&'a str, &'a Arc<StageDe
 #[derive(Default)]
 struct Merged {
     nodes: HashMap<Structure, NodeId>,
+    /// The same by what makes two cases' nodes equal at a glance: the stage they share, and what it reads.
+    wired: HashMap<(*const StageDef, Vec<Option<NodeId>>), NodeId>,
     once: bool,
+}
+
+impl Merged {
+    fn find(&self, stage: &Arc<StageDef>, parents: &[Option<NodeId>]) -> Option<NodeId> {
+        if self.once {
+            return self.nodes.values().next().copied();
+        }
+        self.wired.get(&(Arc::as_ptr(stage), parents.to_vec())).copied()
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -277,18 +351,25 @@ impl Structure {
     }
 }
 
+/// Returns the stages of all cases, those that cases share once.
+fn distinct<'a>(cases: &[(Option<String>, Vec<&'a Arc<StageDef>>)]) -> Vec<&'a Arc<StageDef>> {
+    let mut seen = HashSet::new();
+    let all = cases.iter().flat_map(|(_, stages)| stages);
+    all.filter(|stage| seen.insert(Arc::as_ptr(stage))).copied().collect()
+}
+
 /// Returns the names of all stages, each after what it reads in any case; file order where that leaves a choice.
-fn stage_order(study: &Study) -> Vec<&str> {
+fn stage_order<'a>(stages: &[&'a Arc<StageDef>]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     let mut index: HashMap<&str, NodeIndex> = HashMap::new();
     let mut graph = DiGraph::<(), ()>::new();
-    for stage in labelled_cases(study).into_iter().flat_map(|(_, stages)| stages) {
+    for stage in stages {
         index.entry(&stage.name).or_insert_with(|| {
             names.push(&stage.name);
             graph.add_node(())
         });
     }
-    for stage in labelled_cases(study).into_iter().flat_map(|(_, stages)| stages) {
+    for stage in stages {
         for from in sources_of(stage).filter_map(|s| index.get(s)) {
             graph.update_edge(*from, index[stage.name.as_str()], ());
         }

@@ -74,6 +74,14 @@ impl History {
         self.named(&name(pipeline, node))
     }
 
+    /// Returns the keys that stood behind a stage last, in any of its cases.
+    pub fn keys_of_stage<'h>(&'h self, pipeline: &str, stage: &str) -> impl Iterator<Item = Digest> + use<'h> {
+        let (plain, cases) = (format!("{pipeline}/{stage}"), format!("{pipeline}/{stage}@"));
+        let plain = self.keys.get(&plain).into_iter().flatten();
+        let of_cases = self.keys.range(cases.clone()..).take_while(move |(name, _)| name.starts_with(&cases));
+        plain.chain(of_cases.filter_map(|(_, keys)| keys.first())).copied()
+    }
+
     fn named(&self, name: &str) -> &[Digest] {
         self.keys.get(name).or_else(|| self.added.get(name)).map_or(&[], Vec::as_slice)
     }

@@ -25,12 +25,16 @@ pub fn identify(path: &Path, record: RecordType, stats: &StatCache) -> Result<Ar
     if !kind.is_dir() {
         return Err(CacheError::Refused { path: path.into(), why: "is neither a file nor a folder" });
     }
-    let ignore = Ignore::of(path);
-    let wanted = |inner: &str| match record {
+    Ok(Tree::scan(path, Some(stats), &counted(path, record))?.artifact())
+}
+
+/// Returns what says whether a path inside a folder counts for the folder's identity.
+pub fn counted(folder: &Path, record: RecordType) -> impl Fn(&str) -> bool + use<> {
+    let ignore = Ignore::of(folder);
+    move |inner: &str| match record {
         RecordType::Model => is_of_model(inner),
         _ => is_kept(inner) && !ignore.holds(inner),
-    };
-    Ok(Tree::scan(path, Some(stats), &wanted)?.artifact())
+    }
 }
 
 fn is_kept(inner: &str) -> bool {

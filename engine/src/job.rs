@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use watershed_cache::Memo;
 
+use crate::cases::{self, Listed};
 use crate::fault::StageError;
 use crate::port::RecordType;
 
@@ -27,6 +28,9 @@ pub struct JobInput {
     pub digest: String,
     /// What the bytes are.
     pub record: RecordType,
+    /// One of the entries, one a case, that `S@*` gives.
+    #[serde(default)]
+    pub gathered: bool,
 }
 
 /// What the scheduler gave the job.
@@ -182,6 +186,14 @@ impl<'a> Job<'a> {
         self.spec.inputs.get(port).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns what is known of the cases that `S@*` gives; nothing for a job that reads no `S@*` or is not told of them.
+    ///
+    /// # Errors
+    /// When `cases.json` cannot be read.
+    pub fn cases(&self) -> Result<Vec<Listed>, StageError> {
+        self.optional_input(cases::PORT).map_or_else(|| Ok(Vec::new()), cases::read)
+    }
+
     /// Returns where to write an output; nothing is there yet.
     ///
     /// # Panics
@@ -298,6 +310,7 @@ pub fn run_alone(
             path: path.to_path_buf(),
             digest: String::new(),
             record: RecordType::Bytes,
+            gathered: false,
         };
         spec.inputs.entry(port.to_string()).or_default().push(input);
     }

@@ -10,6 +10,7 @@
 
 pub mod archive;
 pub mod case_table;
+pub mod cases;
 pub mod cli;
 pub mod code;
 pub mod comparison;
@@ -17,6 +18,7 @@ pub mod compiled;
 pub mod diagnostic;
 pub mod edit;
 pub mod environment;
+pub mod estimate;
 pub mod event;
 pub mod execute;
 pub mod fault;

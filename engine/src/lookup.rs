@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use watershed_cache::{ActionResult, Artifact, Digest, Stored};
 
+use crate::cases;
 use crate::event::Reason;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId, NodeInput};
@@ -87,6 +88,8 @@ fn known_inputs(session: &Session, node: &Node, outputs: &dyn Outputs) -> Result
     let mut known = Vec::new();
     for input in &node.inputs {
         let artifact = match &input.from {
+            // Tells of the other inputs, so it comes last.
+            From::Cases => continue,
             From::Path { path, .. } => session.identify(path, input.record)?,
             From::Node { node: parent, port, inside } => {
                 let Some(outputs) = outputs.of(*parent) else { continue };
@@ -104,7 +107,18 @@ fn known_inputs(session: &Session, node: &Node, outputs: &dyn Outputs) -> Result
         };
         known.push(KnownInput { input: input.clone(), artifact });
     }
+    if let Some(input) = node.inputs.iter().find(|input| input.from == From::Cases) {
+        let text = cases_json(session, &known);
+        let artifact = Artifact { digest: Digest::of(text.as_bytes()), size: text.len() as u64, folder: false };
+        known.push(KnownInput { input: input.clone(), artifact });
+    }
     Ok(known)
+}
+
+/// Returns the text of `cases.json` for a reader that gets these inputs.
+pub fn cases_json(session: &Session, inputs: &[KnownInput]) -> String {
+    let gathered = inputs.iter().map(|known| &known.input).filter(|input| input.gathered);
+    cases::text(&session.study, gathered.map(|input| (input.port.as_str(), input.label.as_str())))
 }
 
 /// Finds a file of a folder output.
@@ -140,13 +154,13 @@ fn manifest_of(session: &Session, node: &Node, inputs: &[KnownInput]) -> Result<
 }
 
 /// Labels count only where a port takes several. An open port counts what its reader will see: the suffixes of one input,
-/// the labels too of several, which it finds in a folder.
+/// the labels too of several and of `S@*`, which it finds in a folder.
 fn input_digest(node: &Node, known: &KnownInput) -> InputDigest {
     let input = &known.input;
     let label = match node.stage.ports.find_input(&input.port) {
         Some(port) if port.arity.is_many() => input.label.clone(),
         Some(_) => String::new(),
-        None if node.inputs.iter().filter(|other| other.port == input.port).count() > 1 => {
+        None if input.gathered || node.inputs.iter().filter(|other| other.port == input.port).nth(1).is_some() => {
             format!("{}{}", input.label, suffixes(&input.from))
         }
         None => suffixes(&input.from),
@@ -158,7 +172,7 @@ fn suffixes(from: &From) -> String {
     match from {
         From::Path { path, .. } => suffix::suffixes(path),
         From::Node { inside: Some(path), .. } => suffix::suffixes(Path::new(path)),
-        From::Node { .. } => String::new(),
+        From::Node { .. } | From::Cases => String::new(),
     }
 }
 

@@ -98,6 +98,16 @@ impl Node {
         self.data == Data::Null
     }
 
+    /// Says whether some text in it holds `${`.
+    pub fn has_reference(&self) -> bool {
+        match &self.data {
+            Data::Text(text) => text.contains("${"),
+            Data::List(elements) => elements.iter().any(Node::has_reference),
+            Data::Map(entries) => entries.iter().any(|(_, value)| value.has_reference()),
+            Data::Null | Data::Bool(_) | Data::Number(_) => false,
+        }
+    }
+
     /// Returns the value of `key` in a map.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.as_map()?.iter().find(|(k, _)| k.text == key).map(|(_, value)| value)

@@ -87,9 +87,10 @@ fn previewed(session: &Session, node: NodeId, known: &dyn Outputs, state: State)
 
 /// Returns the inputs of a node that are there already, folder outputs left out (they lie in the store as blobs).
 pub fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> PreviewInputs {
-    let mut inputs = PreviewInputs::default();
+    let mut inputs = PreviewInputs { shared: session.previewed.clone(), ..PreviewInputs::default() };
     for input in &session.graph.nodes[id].inputs {
         let path = match &input.from {
+            From::Cases => None,
             From::Path { path, .. } => Some(path.clone()),
             From::Node { node, port, inside: None } => known.of(*node).and_then(|o| blob(session, o.get(port)?)),
             From::Node { node, port, inside: Some(inside) } => known

@@ -167,7 +167,7 @@ impl Arity {
 }
 
 /// A named slot that a stage reads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InPort {
     /// Name in `in:`.
     pub name: Cow<'static, str>,
@@ -188,7 +188,7 @@ pub enum Class {
 }
 
 /// A named slot that a stage writes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutPort {
     /// Name after the stage's in `S.port`.
     pub name: Cow<'static, str>,
@@ -196,6 +196,8 @@ pub struct OutPort {
     pub record: RecordType,
     /// Data or report.
     pub class: Class,
+    /// Input port whose type it keeps; `record` is that type once the inputs are known.
+    pub follows: Option<&'static str>,
 }
 
 /// What a stage reads and writes.
@@ -210,7 +212,7 @@ pub struct OutPort {
 ///     .reports("report");
 /// assert_eq!(ports.inputs.len(), 2);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ports {
     /// Declared inputs.
     pub inputs: Vec<InPort>,
@@ -218,6 +220,8 @@ pub struct Ports {
     pub outputs: Vec<OutPort>,
     /// Inputs of any other name are taken as `bytes` (kind `command`).
     pub open_inputs: bool,
+    /// A reader of `S@*` gets `cases.json` on the port `cases` (see [`crate::cases`]).
+    pub told_cases: bool,
 }
 
 impl Ports {
@@ -251,6 +255,13 @@ impl Ports {
         self.output(name, record, Class::Data)
     }
 
+    /// Adds a data output of whatever type the inputs of port `follows` have.
+    pub fn writes_as(mut self, name: &'static str, follows: &'static str) -> Ports {
+        self = self.writes(name, RecordType::Bytes);
+        self.outputs.iter_mut().filter(|out| out.name == name).for_each(|out| out.follows = Some(follows));
+        self
+    }
+
     /// Adds a report output.
     pub fn reports(self, name: impl Into<Cow<'static, str>>) -> Ports {
         self.output(name, RecordType::Bytes, Class::Report)
@@ -262,13 +273,19 @@ impl Ports {
         self
     }
 
+    /// Gets `cases.json` where it reads `S@*`.
+    pub fn told_cases(mut self) -> Ports {
+        self.told_cases = true;
+        self
+    }
+
     fn input(mut self, name: &'static str, accepts: Vec<RecordType>, arity: Arity) -> Ports {
         self.inputs.push(InPort { name: name.into(), accepts, arity });
         self
     }
 
     fn output(mut self, name: impl Into<Cow<'static, str>>, record: RecordType, class: Class) -> Ports {
-        self.outputs.push(OutPort { name: name.into(), record, class });
+        self.outputs.push(OutPort { name: name.into(), record, class, follows: None });
         self
     }
 

@@ -2,11 +2,16 @@
 //!
 //! `plan` prints previews; `run` computes them again as a gate before the first training starts.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::fault::StageError;
 
 /// What [`crate::Stage::preview`] found out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -73,11 +78,47 @@ pub struct Lint {
 pub struct PreviewInputs {
     /// Port to (label, path).
     pub ports: BTreeMap<String, Vec<(String, PathBuf)>>,
+    /// What the preview before this one worked out.
+    pub shared: Shared,
+}
+
+/// What previews hand on to the next: the cases of a sweep that differ in a learning rate read the same rows.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<Option<(String, Found)>>>);
+
+type Found = Arc<dyn Any + Send + Sync>;
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
 }
 
 impl PreviewInputs {
     /// Returns the only input of `port`, if it is there.
     pub fn get(&self, port: &str) -> Option<&Path> {
         self.ports.get(port).and_then(|list| list.first()).map(|(_, path)| path.as_path())
+    }
+
+    /// Works something out, unless the preview before had the same `question`. The question names all that the answer depends
+    /// on: paths stand for their bytes, as long as one plan lasts.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn once<T: Any + Send + Sync>(
+        &self,
+        question: &str,
+        make: impl FnOnce() -> Result<T, StageError>,
+    ) -> Result<Arc<T>, StageError> {
+        let mut last = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = last.as_ref().filter(|(before, _)| before == question).map(|(_, found)| found.clone());
+        if let Some(found) = known.and_then(|found| found.downcast::<T>().ok()) {
+            return Ok(found);
+        }
+        // What the last one needed is let go of first: two sets of rows need not be held at once.
+        *last = None;
+        let found = Arc::new(make()?);
+        *last = Some((question.to_string(), found.clone()));
+        Ok(found)
     }
 }

@@ -138,6 +138,7 @@ fn input_text(node: &Node, port: &str, was: bool, is: bool) -> String {
     let source = node.inputs.iter().find(|input| names(input, port));
     let from = match source.map(|i| &i.from) {
         Some(From::Path { text, .. }) => format!(": {text}"),
+        Some(From::Cases) => " (the overrides of the cases)".into(),
         _ => source.map(|i| format!(" <- {}", i.label)).unwrap_or_default(),
     };
     match (was, is) {

@@ -11,6 +11,7 @@ use crate::graph::Graph;
 use crate::history::History;
 use crate::input;
 use crate::port::RecordType;
+use crate::preview::Shared;
 use crate::probe::Probe;
 use crate::study::Study;
 
@@ -24,6 +25,8 @@ pub struct Session {
     pub store: Store,
     /// Former keys, for reasons.
     pub history: Mutex<History>,
+    /// What previews hand on to each other.
+    pub previewed: Shared,
     stats: StatCache,
     identified: Mutex<HashMap<PathBuf, Artifact>>,
     asked: Mutex<HashMap<Probe, String>>,
@@ -40,7 +43,8 @@ impl Session {
         let history = Mutex::new(History::load(&index.join("history")));
         let graph = Graph::build(&study);
         let store = Store::open(cache)?;
-        Ok(Session { study, graph, store, history, stats, identified: Mutex::default(), asked: Mutex::default() })
+        let (previewed, identified, asked) = (Shared::default(), Mutex::default(), Mutex::default());
+        Ok(Session { study, graph, store, history, previewed, stats, identified, asked })
     }
 
     /// Returns the identity of one of the user's files or folders, as it was when this session first looked.

@@ -58,6 +58,13 @@ pub struct Case {
     pub stages: Vec<Arc<StageDef>>,
 }
 
+impl Case {
+    /// Returns the label under which a reader of `S@*` finds the case: its name, `base` without one.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or("base")
+    }
+}
+
 /// One stage of one case, resolved.
 pub struct StageDef {
     /// Name in `stages:`.

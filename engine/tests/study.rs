@@ -253,3 +253,69 @@ fn the_schema_of_pipelines_holds_every_kind_and_no_dangling_reference() {
     assert!(schema["$defs"]["train.run"]["properties"]["timeout"]["description"].is_string());
     assert_eq!(schema["$defs"]["stage"]["properties"]["use"]["enum"][2], "train");
 }
+
+/// Writes everything that decides what a stage does.
+fn written(stage: &StageDef) -> String {
+    format!("{} {} {:?} {:?} {:?} {:?}", stage.name, stage.params, stage.inputs, stage.env, stage.run, stage.ports)
+}
+
+#[test]
+fn a_case_beside_others_is_what_it_is_alone() {
+    let folder = project(&["rows.csv.gz", "m.gguf", "n.gguf", "made.json"]);
+    let cases = [
+        ("first", "tuned.lora.r: 8"),
+        ("other", "tuned.lora.r: 16"),
+        ("seeded", "params.seed: 7"),
+        ("both", "params.seed: 7, tuned.lora: {r: 2}, tuned.lr: 1.0e-4"),
+        ("base", "params.base: ./n.gguf"),
+        ("port", "answers.in.adapter: tuned.adapter"),
+        ("input", "parts.in: ./rows.csv.gz"),
+        ("stage", "notes.in.x: parts.train"),
+        ("ports", "notes.out: {more: metrics}"),
+        ("run", "stages.tuned.run.cpus: 2"),
+    ];
+    let list: String = cases.iter().map(|(name, changes)| format!("    {name}: {{{changes}}}\n")).collect();
+    let text = format!("{STUDY}  all:\n   cases:\n{list}");
+    let together = load_in(folder.path(), &text, |request| request.sweep = Some("all".into()));
+    let together = together.unwrap_or_else(|f| panic!("{f}"));
+    for (name, _) in cases {
+        let alone = load_in(folder.path(), &text, |request| {
+            (request.sweep, request.cases) = (Some("all".into()), Some(name.into()));
+        });
+        let alone = alone.unwrap_or_else(|f| panic!("{f}"));
+        let case = together.cases.iter().find(|case| case.name.as_deref() == Some(name)).unwrap();
+        let words = |case: &Case| case.stages.iter().map(|stage| written(stage)).collect::<Vec<_>>();
+        assert_eq!(words(case), words(&alone.cases[0]), "{name}");
+    }
+}
+
+#[test]
+fn faults_of_later_cases_are_found_where_they_stand() {
+    let folder = project(&["rows.csv.gz", "m.gguf", "made.json"]);
+    let text = format!(
+        "{STUDY}  all: {{cases: {{a: {{tuned.lora.r: 8}}, b: {{tuned.lora.r: many}}, c: {{tuned.lrr: 1}}}}}}\n"
+    );
+    let faults = load_in(folder.path(), &text, |request| request.sweep = Some("all".into())).err().unwrap();
+    let messages: Vec<&str> = faults.errors.iter().map(|fault| fault.message.as_str()).collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(
+        messages[0].contains("`tuned.lora.r`: expected") && messages[1].contains("unknown key `lrr`"),
+        "{messages:?}"
+    );
+}
+
+#[test]
+fn ten_thousand_cases_share_the_stages_that_none_of_them_overrides() {
+    let folder = project(&["rows.csv.gz", "m.gguf", "made.json"]);
+    let numbers = |from: usize| (from..from + 100).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+    let grid = format!("{{tuned.lora.r: [{}], tuned.batch_size: [{}]}}", numbers(1), numbers(1));
+    let text = format!("{STUDY}  wide: {{grid: {grid}}}\n");
+    let study = load_in(folder.path(), &text, |request| request.sweep = Some("wide".into()));
+    let study = study.unwrap_or_else(|f| panic!("{f}"));
+    let distinct: std::collections::HashSet<_> =
+        study.cases.iter().flat_map(|case| &case.stages).map(std::sync::Arc::as_ptr).collect();
+    assert_eq!((study.cases.len(), distinct.len()), (10_000, 10_000 + 5));
+    let graph = watershed_engine::graph::Graph::build(&study);
+    let sharing = graph.sharing(0..graph.nodes.len());
+    assert_eq!((sharing.nodes, sharing.shared, sharing.without), (2 + 4 * 10_000, 2, 6 * 10_000));
+}

@@ -7,6 +7,7 @@
 pub mod amount;
 pub mod base;
 pub mod baseline;
+pub mod choose;
 pub mod clean;
 pub mod command;
 pub mod day;
@@ -53,6 +54,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<generate::Generate>(),
         Kind::of::<baseline::Baseline>(),
         Kind::of::<evaluate::Evaluate>(),
+        Kind::of::<choose::Choose>(),
         Kind::of::<command::Command>(),
         Kind::of::<fetch::Fetch>(),
     ]

@@ -6,6 +6,7 @@
 mod bad_input;
 mod cache;
 mod campaign;
+mod choose;
 mod cli;
 mod command;
 mod config;

@@ -1,9 +1,12 @@
 //! `plan`: what `run` would do, and why; lints and the schedule preview before any training.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Choice, Common, Format, open, out};
+use crate::estimate::{self, Estimate};
 use crate::plan::{self, Planned, State};
 use crate::preview::Severity;
 use crate::reason;
@@ -20,6 +23,15 @@ pub struct Options {
     #[arg(long)]
     exit_code: bool,
 }
+
+/// Lines of a plan beyond which those of a stage's cases are folded.
+const MOST_LINES: usize = 200;
+
+/// Names that a line shows.
+const MOST_NAMES: usize = 9;
+
+/// Lines of each stage and state that a folded plan shows.
+const FIRST_LINES: usize = 5;
 
 /// Exit code of work pending.
 pub const PENDING: i32 = 10;
@@ -42,9 +54,23 @@ pub fn plan(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32
 
 /// Returns the plan as JSON, in the form that DESIGN.md fixes.
 pub fn document(session: &Session, lines: &[Planned]) -> Value {
-    let stages: Vec<Value> = lines.iter().map(|line| stage_document(session, line)).collect();
+    let mut stages: Vec<Value> = lines.iter().map(|line| stage_document(session, line)).collect();
     let lints: Vec<Value> = lints(session, lines);
-    json!({"stages": stages, "lints": lints})
+    let estimate = estimate::of(session, lines);
+    let times = stages.iter_mut().zip(&estimate.lines);
+    times.for_each(|(stage, wall_ms)| stage["estimate_ms"] = json!(wall_ms));
+    let sharing = session.graph.sharing(lines.iter().map(|line| line.node));
+    json!({
+        "stages": stages, "lints": lints,
+        "estimate": {
+            "wall_ms": estimate.wall_ms, "from_runs": estimate.from_runs, "unknown": estimate.unknown,
+            "calls": estimate.calls, "usd": estimate.usd,
+        },
+        "sharing": {
+            "cases": session.study.cases.len(), "nodes": sharing.nodes, "shared": sharing.shared,
+            "without_sharing": sharing.without,
+        },
+    })
 }
 
 fn stage_document(session: &Session, line: &Planned) -> Value {
@@ -71,6 +97,7 @@ fn stage_document(session: &Session, line: &Planned) -> Value {
 fn input_document(session: &Session, input: &crate::graph::NodeInput) -> Value {
     let from = match &input.from {
         crate::graph::From::Path { text, .. } => text.clone(),
+        crate::graph::From::Cases => crate::cases::FILE.to_string(),
         crate::graph::From::Node { node, port, inside } => {
             let inside = inside.as_ref().map(|p| format!("/{p}")).unwrap_or_default();
             format!("{}.{port}{inside}", session.graph.nodes[*node].title())
@@ -100,18 +127,56 @@ pub fn text(session: &Session, lines: &[Planned]) -> String {
     parts.extend(previews(session, lines));
     parts.extend(unknown_lines(session, lines));
     parts.extend(lint_lines(session, lines));
-    parts.push(summary(lines));
+    parts.push(format!("\n{}", summary(session, lines)));
     parts.join("\n")
 }
 
 fn states(session: &Session, lines: &[Planned]) -> String {
-    let width = lines.iter().map(|l| session.graph.nodes[l.node].title().len()).max().unwrap_or(0);
+    let shown = shown_lines(session, lines);
+    let width = shown.iter().flatten().map(|l| session.graph.nodes[l.node].title().len()).max().unwrap_or(0);
     let line = |planned: &Planned| {
         let title = session.graph.nodes[planned.node].title();
         let (state, note) = state_note(session, planned);
         format!("  {title:width$}  {state}  {note}").trim_end().to_string()
     };
-    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+    let mut texts = Vec::new();
+    for part in shown.chunk_by(|a, b| a.is_some() == b.is_some()) {
+        match part {
+            [Some(_), ..] => texts.extend(part.iter().flatten().map(|planned| line(planned))),
+            _ => texts.push(out::styled("2", &format!("  … {} more of this stage, like these", part.len()))),
+        }
+    }
+    texts.join("\n")
+}
+
+/// Returns the lines of a plan that people read: of a stage with very many nodes, the first of each state. `None` is one left out.
+fn shown_lines<'p>(session: &Session, lines: &'p [Planned]) -> Vec<Option<&'p Planned>> {
+    let mut seen: BTreeMap<(&str, usize), usize> = BTreeMap::new();
+    let mut show = |planned: &'p Planned| {
+        let stage = session.graph.nodes[planned.node].stage.name.as_str();
+        let count = seen.entry((stage, rank(&planned.state))).or_default();
+        *count += 1;
+        (lines.len() <= MOST_LINES || *count <= FIRST_LINES).then_some(planned)
+    };
+    lines.iter().map(&mut show).collect()
+}
+
+fn rank(state: &State) -> usize {
+    match state {
+        State::Hit(..) => 0,
+        State::Run(..) => 1,
+        State::Depends(_) => 2,
+        State::Broken(_) => 3,
+    }
+}
+
+/// Returns names as a sentence has them, cut where there are very many.
+fn named(mut names: Vec<String>) -> String {
+    if names.len() > MOST_NAMES {
+        let more = names.len() - MOST_NAMES + 1;
+        names.splice(MOST_NAMES - 1.., [format!("and {more} more")]);
+    }
+    names.join(", ")
 }
 
 fn state_note(session: &Session, planned: &Planned) -> (String, String) {
@@ -120,7 +185,7 @@ fn state_note(session: &Session, planned: &Planned) -> (String, String) {
         State::Run(_, reasons) => (out::styled("33;1", "run    "), reason::told(reasons)),
         State::Depends(nodes) => {
             let names: Vec<String> = nodes.iter().map(|&n| session.graph.nodes[n].title()).collect();
-            (out::styled("36", "depends"), format!("on {}", names.join(", ")))
+            (out::styled("36", "depends"), format!("on {}", named(names)))
         }
         State::Broken(error) => (out::styled("31;1", "broken "), error.to_string()),
     }
@@ -152,10 +217,11 @@ fn preview_table(session: &Session, stage: &str, lines: &[&Planned]) -> String {
         }
     }
     let timed = previews.iter().any(|(_, p)| p.cost.seconds.is_some());
-    let rows: Vec<Vec<String>> = previews
+    let rows: Vec<Vec<String>> = previews[..kept(previews.len())]
         .iter()
         .map(|(node, preview)| {
-            let mut row = vec![session.graph.nodes[*node].cases.join(",")];
+            let cases = session.graph.nodes[*node].cases.clone();
+            let mut row = vec![if cases.len() > MOST_NAMES { named(cases) } else { cases.join(",") }];
             let fact = |name: &String| preview.facts.iter().find(|(n, _)| n == name).map(|(_, v)| reason::shown(v));
             row.extend(head[1..].iter().map(|name| fact(name).unwrap_or_else(|| "-".into())));
             if timed {
@@ -167,7 +233,19 @@ fn preview_table(session: &Session, stage: &str, lines: &[&Planned]) -> String {
     if timed {
         head.push("est. time".into());
     }
-    format!("\n{}", out::table(&head, &rows))
+    format!("\n{}{}", out::table(&head, &rows), left_out(previews.len()))
+}
+
+/// Returns how many of so many lines are shown.
+fn kept(lines: usize) -> usize {
+    if lines > MOST_LINES { MOST_LINES / 10 } else { lines }
+}
+
+fn left_out(lines: usize) -> String {
+    match lines - kept(lines) {
+        0 => String::new(),
+        more => format!("\n… {more} more; `--cases GLOB` shows some of them, `--format json` all"),
+    }
 }
 
 /// Returns what previews cannot tell yet, and the stages that they wait for.
@@ -198,20 +276,59 @@ fn lint_lines(session: &Session, lines: &[Planned]) -> Vec<String> {
             texts.push(format!("{word}[{}]: {}: {}", lint.code, session.graph.nodes[line.node].title(), lint.message));
         }
     }
+    let left_out = left_out(texts.len());
+    texts.truncate(kept(texts.len()));
+    texts.extend(left_out.strip_prefix('\n').map(str::to_string));
     if !texts.is_empty() {
         texts.insert(0, String::new());
     }
     texts
 }
 
-fn summary(lines: &[Planned]) -> String {
+fn summary(session: &Session, lines: &[Planned]) -> String {
     let count = |wanted: fn(&State) -> bool| lines.iter().filter(|l| wanted(&l.state)).count();
     let run = count(|s| matches!(s, State::Run(..) | State::Broken(_)));
     let depends = count(|s| matches!(s, State::Depends(_)));
     let hits = count(|s| matches!(s, State::Hit(..)));
     let saved: u64 = lines.iter().map(|l| if let State::Hit(_, r) = &l.state { wall(r) } else { 0 }).sum();
     let saved = if saved > 0 { format!(" ({} of work saved)", out::duration(saved)) } else { String::new() };
-    format!("\n{run} to run, {depends} depend on them, {hits} in the store{saved}")
+    let work = if run + depends > 0 { cost(&estimate::of(session, lines)) } else { String::new() };
+    format!("{}{run} to run, {depends} depend on them{work}, {hits} in the store{saved}", shared(session, lines))
+}
+
+/// Returns ` (about 6m10s from 3 earlier runs, 2 of unknown time, at most 260 paid calls)`.
+fn cost(estimate: &Estimate) -> String {
+    let many = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let mut parts = Vec::new();
+    if estimate.lines.iter().any(Option::is_some) {
+        let source = if estimate.from_runs > 0 {
+            format!(" from {}", many(estimate.from_runs, "earlier run"))
+        } else {
+            String::new()
+        };
+        parts.push(format!("about {}{source}", out::duration(estimate.wall_ms)));
+        parts.extend((estimate.unknown > 0).then(|| format!("{} of unknown time", estimate.unknown)));
+    } else {
+        parts.push("time unknown".into());
+    }
+    parts.extend(
+        estimate.calls.filter(|calls| *calls > 0).map(|calls| format!("at most {}", many(calls as usize, "paid call"))),
+    );
+    parts.extend(estimate.usd.map(|usd| format!("at most ${usd:.2}")));
+    format!(" ({})", parts.join(", "))
+}
+
+fn shared(session: &Session, lines: &[Planned]) -> String {
+    if session.study.sweep.is_none() {
+        return String::new();
+    }
+    let sharing = session.graph.sharing(lines.iter().map(|line| line.node));
+    let cases = session.study.cases.len();
+    let cases = if cases == 1 { "1 case".to_string() } else { format!("{cases} cases") };
+    format!(
+        "{cases}: {} nodes, {} of them shared, {} without sharing\n",
+        sharing.nodes, sharing.shared, sharing.without
+    )
 }
 
 fn wall(result: &watershed_cache::ActionResult) -> u64 {

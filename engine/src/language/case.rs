@@ -15,9 +15,9 @@ use crate::language::nearest::{did_you_mean, listed};
 use crate::language::params;
 use crate::language::pipeline::{self, Pipeline, StageText};
 use crate::language::place::Place;
-use crate::language::{expect, run_keys};
+use crate::language::{expect, follow, run_keys};
 use crate::node::{Data, Node, Span};
-use crate::study::{CaseRef, Expectation, RunKeys, Source, StageDef};
+use crate::study::{Binding, CaseRef, Expectation, RunKeys, Source, StageDef};
 
 /// What all cases of a pipeline share.
 pub struct Context<'a> {
@@ -34,6 +34,7 @@ pub struct Context<'a> {
 }
 
 /// A case after its checks.
+#[derive(Default)]
 pub struct Checked {
     /// `name:` of the pipeline.
     pub name: Option<String>,
@@ -43,6 +44,8 @@ pub struct Checked {
     pub edges: Vec<Edge>,
     /// Its thresholds.
     pub expect: Vec<Expectation>,
+    /// What its stages write, in the order of the file.
+    pub writers: Vec<Writer>,
 }
 
 /// A stage that reads another.
@@ -78,21 +81,17 @@ pub fn check(tree: &Node, context: &Context<'_>, faults: &mut Diagnostics) -> Ch
     for stage in &text.stages {
         // Those left out would look unknown to their readers.
         if faults.is_full() {
-            return Checked { name: None, stages: Vec::new(), edges: Vec::new(), expect: Vec::new() };
+            return Checked::default();
         }
         drafts.push(draft(stage, &text, &scope, context, faults));
     }
-    let writers: Vec<Writer> = drafts.iter().map(writer).collect();
-    let by_name: HashMap<&str, usize> = writers.iter().enumerate().map(|(index, w)| (w.name.as_str(), index)).collect();
-    let sources = Sources {
-        stages: &writers,
-        by_name: &by_name,
-        sweeps: context.sweeps,
-        place: context.place,
-        lookup: context.lookup,
-        can_fetch: context.kinds.fetcher().is_some(),
-        fetches: RefCell::default(),
+    let mut writers: Vec<Writer> = drafts.iter().map(writer).collect();
+    let by_name = drafts.iter().enumerate().map(|(index, d)| (d.text.key.text.as_str(), index)).collect();
+    let on_trial = |writers: &[Writer], index: usize, faults: &mut Diagnostics| {
+        input::bind(&writers[index], drafts[index].inputs.as_ref(), &sources(writers, &by_name, context), faults)
     };
+    follow::settle(&mut writers, on_trial, faults);
+    let sources = sources(&writers, &by_name, context);
     let bound: Vec<Vec<Bound>> = drafts
         .iter()
         .zip(&writers)
@@ -106,14 +105,74 @@ pub fn check(tree: &Node, context: &Context<'_>, faults: &mut Diagnostics) -> Ch
         writers.iter().zip(&bound).flat_map(|(reader, list)| list.iter().filter_map(|b| edge(reader, b))).collect();
     let fetched = sources.fetches.into_inner();
     let fetchers = fetched.values().filter_map(|fetch| Some(fetch.define(context.kinds.fetcher()?)));
-    let own = drafts.into_iter().zip(writers).zip(bound).filter_map(|((d, w), b)| finish(d, w, b)).map(Arc::new);
+    let own = drafts.into_iter().zip(&writers).zip(bound).filter_map(|((d, w), b)| finish(d, w, b)).map(Arc::new);
     let stages = fetchers.chain(own).collect();
-    Checked { name: text.name.map(str::to_string), stages, edges, expect }
+    Checked { name: text.name.map(str::to_string), stages, edges, expect, writers }
+}
+
+/// The stages around one that is checked alone.
+pub struct Neighbours<'a> {
+    case: &'a Checked,
+    by_name: HashMap<&'a str, usize>,
+}
+
+impl<'a> Neighbours<'a> {
+    /// Takes them from a case.
+    pub fn of(case: &'a Checked) -> Neighbours<'a> {
+        let by_name = case.writers.iter().enumerate().map(|(index, writer)| (writer.name.as_str(), index)).collect();
+        Neighbours { case, by_name }
+    }
+}
+
+/// Checks the only stage of `text` among the stages of a case; `None` when they cannot stay as they are: it has other ports,
+/// or reads other stages or files to fetch.
+pub fn check_alone(
+    text: &Pipeline<'_>,
+    context: &Context<'_>,
+    neighbours: &Neighbours<'_>,
+    faults: &mut Diagnostics,
+) -> Option<StageDef> {
+    let scope = Scope::new(text.params, &text.env, context.lookup);
+    let draft = draft(text.stages.first()?, text, &scope, context, faults);
+    let own = writer(&draft);
+    let before = &neighbours.case.writers[*neighbours.by_name.get(own.name.as_str())?];
+    let follows = own.ports.iter().flat_map(|ports| &ports.outputs).any(|out| out.follows.is_some());
+    if own.ports != before.ports || follows {
+        return None;
+    }
+    let sources = sources(&neighbours.case.writers, &neighbours.by_name, context);
+    let bound = input::bind(&own, draft.inputs.as_ref(), &sources, faults);
+    let reads: Vec<(&str, &CaseRef)> = bound.iter().filter_map(|(binding, _)| source_of(binding)).collect();
+    let read = neighbours.case.edges.iter().filter(|edge| edge.from == own.name);
+    let read: Vec<(&str, &CaseRef)> = read.map(|edge| (edge.to.as_str(), &edge.case)).collect();
+    if reads != read {
+        return None;
+    }
+    finish(draft, &own, bound)
+}
+
+fn source_of(binding: &Binding) -> Option<(&str, &CaseRef)> {
+    match &binding.source {
+        Source::Output { stage, case, .. } => Some((stage, case)),
+        Source::Path { .. } => None,
+    }
+}
+
+fn sources<'a>(stages: &'a [Writer], by_name: &'a HashMap<&'a str, usize>, context: &'a Context<'a>) -> Sources<'a> {
+    Sources {
+        stages,
+        by_name,
+        sweeps: context.sweeps,
+        place: context.place,
+        lookup: context.lookup,
+        can_fetch: context.kinds.fetcher().is_some(),
+        fetches: RefCell::default(),
+    }
 }
 
 fn edge(reader: &Writer, (binding, span): &Bound) -> Option<Edge> {
-    let Source::Output { stage, case, .. } = &binding.source else { return None };
-    Some(Edge { from: reader.name.clone(), to: stage.clone(), case: case.clone(), span: *span })
+    let (stage, case) = source_of(binding)?;
+    Some(Edge { from: reader.name.clone(), to: stage.to_string(), case: case.clone(), span: *span })
 }
 
 fn draft<'a>(
@@ -163,16 +222,16 @@ fn writer(draft: &Draft<'_>) -> Writer {
 }
 
 /// Joins what is known of a stage; one of an unknown kind is left out.
-fn finish(draft: Draft<'_>, writer: Writer, bound: Vec<Bound>) -> Option<StageDef> {
+fn finish(draft: Draft<'_>, writer: &Writer, bound: Vec<Bound>) -> Option<StageDef> {
     let kind = draft.entry?.kind.clone();
     let (resolved, differing) = draft.params.map_or((json!({}), BTreeMap::new()), |p| (p.resolved, p.differing));
     Some(StageDef {
-        name: writer.name,
+        name: writer.name.clone(),
         line: draft.text.key.span.line,
         kind,
         params: resolved,
         differing,
-        ports: writer.ports.unwrap_or_default(),
+        ports: writer.ports.clone().unwrap_or_default(),
         inputs: bound.into_iter().map(|(binding, _)| binding).collect(),
         env: draft.env,
         run: draft.run,

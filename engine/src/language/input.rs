@@ -5,6 +5,7 @@ mod remote;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
+use crate::cases;
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::language::fetch::Fetch;
@@ -72,6 +73,7 @@ pub fn bind(reader: &Writer, node: Option<&Node>, all: &Sources<'_>, faults: &mu
         }
     }
     binder.demand_required(reader.span);
+    binder.keep_cases_free();
     let mut bound = binder.bound;
     bound.sort_by(|(a, _), (b, _)| (&a.port, &a.label).cmp(&(&b.port, &b.label)));
     bound
@@ -448,6 +450,20 @@ impl<'a> Binder<'a, '_> {
             );
             let help = format!("add `in: {{{}: ...}}`, which takes {}", port.name, types(port));
             self.faults.push(Diagnostic::at(code::MISSING_INPUT, span, message).help(help));
+        }
+    }
+
+    /// The port on which the stage is told of the cases is nobody else's.
+    fn keep_cases_free(&mut self) {
+        let is_all = |(b, _): &Bound| matches!(b.source, Source::Output { case: CaseRef::All, .. });
+        if !self.ports.told_cases || !self.bound.iter().any(is_all) {
+            return;
+        }
+        for (_, span) in self.bound.iter().filter(|(binding, _)| binding.port == cases::PORT) {
+            let reader = &self.reader.name;
+            let message = format!("input `{}` of stage `{reader}` is the list of the cases that it reads", cases::PORT);
+            let fault = Diagnostic::at(code::WRONG_SHAPE, *span, message);
+            self.faults.push(fault.help("call the input otherwise; a reader of `STAGE@*` gets `cases.json` there"));
         }
     }
 }

@@ -8,8 +8,10 @@
 
 mod case;
 mod cycle;
+mod delta;
 mod expect;
 mod fetch;
+mod follow;
 mod hub;
 mod input;
 mod interpolate;
@@ -29,6 +31,7 @@ mod sweep;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use hub::folder as hub_folder;
 pub use json_schema::json_schema;
@@ -45,10 +48,11 @@ use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::environment;
 use crate::node::Node;
-use crate::study::{Case, CaseRef, Study};
+use crate::study::{Case, CaseRef, StageDef, Study};
 use crate::yaml;
 use case::{Checked, Context, Edge};
 use cycle::CaseName;
+use delta::Delta;
 use nearest::did_you_mean;
 use overrides::Override;
 use place::Place;
@@ -164,7 +168,7 @@ fn load_text(request: &LoadRequest, kinds: &Kinds, text: &str, faults: &mut Diag
         sweeps.iter().map(|s| (s.key.text.clone(), s.cases.iter().map(|c| c.name.clone()).collect())).collect();
     let given = request.given.clone().unwrap_or_default();
     let context = Context { kinds, place: &place, sweeps: &names, lookup: request.env, given: &given };
-    let mut loader = Loader { tree: &tree, context, sweeps: &sweeps, edges: Vec::new(), faults };
+    let mut loader = Loader { tree: &tree, context: &context, sweeps: &sweeps, edges: Vec::new(), faults };
     let chosen = loader.choose(request);
     let checked = loader.check_chosen(request, chosen);
     let named = loader.check_named();
@@ -200,7 +204,7 @@ fn check_sweep_paths(tree: &Node, sweeps: &[Sweep], faults: &mut Diagnostics) {
 /// Checks cases and remembers what they read.
 struct Loader<'a> {
     tree: &'a Node,
-    context: Context<'a>,
+    context: &'a Context<'a>,
     sweeps: &'a [Sweep],
     edges: Vec<(CaseName, Vec<Edge>)>,
     faults: &'a mut Diagnostics,
@@ -238,33 +242,52 @@ impl<'a> Loader<'a> {
     }
 
     fn check_chosen(&mut self, request: &LoadRequest, chosen: Vec<(CaseName, &'a [Override])>) -> (Vec<Case>, Whole) {
-        let mut whole = Whole::default();
         if request.sweep.is_some() && request.check_all {
             self.check_case(None, &[]);
         }
-        let mut cases = Vec::new();
-        for (index, (name, changes)) in chosen.into_iter().enumerate() {
-            let (case, checked) = self.check_case(name, changes);
-            cases.push(case);
-            if index == 0 {
-                whole = checked;
-            }
-        }
-        (cases, whole)
+        self.check_cases(chosen)
     }
 
-    fn check_case(&mut self, name: CaseName, changes: &[Override]) -> (Case, Whole) {
-        let Checked { name: title, stages, edges, expect } = if changes.is_empty() {
-            case::check(self.tree, &self.context, self.faults)
-        } else {
-            let mut tree = self.tree.clone();
-            changes.iter().for_each(|change| overrides::apply(&mut tree, change, self.faults));
-            case::check(&tree, &self.context, self.faults)
-        };
-        let overrides = changes.iter().map(|c| (c.path.clone(), c.value.to_json())).collect();
-        let case = Case { name: name.as_ref().map(|(_, case)| case.clone()), overrides, stages };
-        self.edges.push((name, edges));
-        (case, Whole { name: title, expect })
+    /// Checks cases of one sweep: the first whole, the others where they differ from it.
+    fn check_cases(&mut self, chosen: Vec<(CaseName, &'a [Override])>) -> (Vec<Case>, Whole) {
+        let mut chosen = chosen.into_iter();
+        let Some((name, changes)) = chosen.next() else { return (Vec::new(), Whole::default()) };
+        let before = self.faults.errors.len();
+        let first = self.check_whole(changes);
+        let is_sound = self.faults.errors.len() == before;
+        let mut delta = Delta::of(self.tree, self.context, &first, changes).filter(|_| is_sound);
+        let mut cases = vec![case_of(&name, changes, first.stages.clone())];
+        for (name, changes) in chosen {
+            let case = match delta.as_mut().and_then(|delta| delta.stages(changes)) {
+                Some(stages) => {
+                    let case = case_of(&name, changes, stages);
+                    // It reads what the first one reads.
+                    self.edges.push((name, Vec::new()));
+                    case
+                }
+                None => self.check_case(name, changes),
+            };
+            cases.push(case);
+        }
+        drop(delta);
+        self.edges.push((name, first.edges));
+        (cases, Whole { name: first.name, expect: first.expect })
+    }
+
+    fn check_case(&mut self, name: CaseName, changes: &[Override]) -> Case {
+        let checked = self.check_whole(changes);
+        let case = case_of(&name, changes, checked.stages);
+        self.edges.push((name, checked.edges));
+        case
+    }
+
+    fn check_whole(&mut self, changes: &[Override]) -> Checked {
+        if changes.is_empty() {
+            return case::check(self.tree, self.context, self.faults);
+        }
+        let mut tree = self.tree.clone();
+        changes.iter().for_each(|change| overrides::apply(&mut tree, change, self.faults));
+        case::check(&tree, self.context, self.faults)
     }
 
     /// Checks the cases that inputs name, and those that they name in turn.
@@ -278,7 +301,7 @@ impl<'a> Loader<'a> {
             }
             let sweep = self.sweeps.iter().find(|s| s.key.text == name.0);
             let Some(text) = sweep.and_then(|s| s.cases.iter().find(|c| c.name == name.1)) else { continue };
-            let (case, _) = self.check_case(Some(name.clone()), &text.overrides);
+            let case = self.check_case(Some(name.clone()), &text.overrides);
             waiting.extend(self.edges.last().map(|(_, edges)| named_by(edges)).unwrap_or_default());
             named.insert(name, case);
         }
@@ -288,14 +311,17 @@ impl<'a> Loader<'a> {
     fn check_rest(&mut self, named: &BTreeMap<(String, String), Case>) {
         let run: HashSet<CaseName> = self.edges.iter().map(|(name, _)| name.clone()).collect();
         for sweep in self.sweeps {
-            for text in &sweep.cases {
-                let name = (sweep.key.text.clone(), text.name.clone());
-                if !named.contains_key(&name) && !run.contains(&Some(name.clone())) {
-                    self.check_case(Some(name), &text.overrides);
-                }
-            }
+            let name = |case: &str| (sweep.key.text.clone(), case.to_string());
+            let all = sweep.cases.iter().map(|text| (name(&text.name), &text.overrides[..]));
+            let rest = all.filter(|(name, _)| !named.contains_key(name) && !run.contains(&Some(name.clone())));
+            self.check_cases(rest.map(|(name, changes)| (Some(name), changes)).collect());
         }
     }
+}
+
+fn case_of(name: &CaseName, changes: &[Override], stages: Vec<Arc<StageDef>>) -> Case {
+    let overrides = changes.iter().map(|change| (change.path.clone(), change.value.to_json())).collect();
+    Case { name: name.as_ref().map(|(_, case)| case.clone()), overrides, stages }
 }
 
 fn named_by(edges: &[Edge]) -> Vec<(String, String)> {

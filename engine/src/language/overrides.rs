@@ -60,6 +60,22 @@ pub fn check(tree: &Node, path: &str, span: Span, faults: &mut Diagnostics) {
     }
 }
 
+/// What an override path reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim<'p> {
+    /// `params.…`
+    Params,
+    /// A stage.
+    Stage(&'p str),
+}
+
+/// Returns what a path reaches, whether or not it is there.
+pub fn aim(path: &str) -> Aim<'_> {
+    let stage = path.strip_prefix("stages.").unwrap_or(path);
+    let head = stage.split('.').next().unwrap_or(stage);
+    if path.starts_with("params.") { Aim::Params } else { Aim::Stage(head) }
+}
+
 /// Message, nearest name, help.
 type Refusal = (String, String, String);
 

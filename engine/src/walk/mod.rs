@@ -16,7 +16,7 @@ use watershed_cache::{Digest, Stored};
 
 use crate::event::{Event, Reason};
 use crate::fault::StageError;
-use crate::graph::{From, NodeId, NodeInput};
+use crate::graph::{NodeId, NodeInput};
 use crate::job::Cancel;
 use crate::lookup::{self, Looked, Outputs};
 use crate::reason;
@@ -235,12 +235,13 @@ impl<'a> Walk<'a> {
         self.lost.contains(&id).then(|| reason::output_missing(node))
     }
 
+    /// Returns a parent that did not finish and without which a node cannot run. Of `S@*` with `allow_missing` one case is enough.
     fn missing_parent(&self, id: NodeId) -> Option<NodeId> {
-        let broken = |input: &NodeInput| match input.from {
-            From::Node { node, .. } if self.outputs[node].is_none() && !input.may_be_missing => Some(node),
-            _ => None,
-        };
-        self.session.graph.nodes[id].inputs.iter().find_map(broken)
+        let inputs = &self.session.graph.nodes[id].inputs;
+        let lost = |input: &NodeInput| input.from.node().filter(|&parent| self.outputs[parent].is_none());
+        let one_is_there = |port: &str| inputs.iter().any(|other| other.port == port && lost(other).is_none());
+        let broken = |input: &NodeInput| lost(input).filter(|_| !input.may_be_missing || !one_is_there(&input.port));
+        inputs.iter().find_map(broken)
     }
 
     fn tell(&self, id: NodeId, level: &str, text: String) {

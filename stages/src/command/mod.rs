@@ -37,6 +37,12 @@ use room::Room;
 const SHOWN_LINES: usize = 12;
 
 /// Runs a program. Its inputs and outputs have any names.
+///
+/// Input `x` lies at `$IN_x`, with the suffixes of its file, and output `y` belongs at `$OUT_y`; in `shell` and `argv`, `${in.x}` and
+/// `${out.y}` are the same places. Of several inputs, and of all cases of a sweep (`x: STAGE@*`), `$IN_x` is a folder with
+/// an entry under each label or case. Who reads `STAGE@*` also finds `$IN_cases`, a JSON list of the cases: for each its `name`, its
+/// `overrides` (path to value) and `in`, the ports in which it has an entry. A failed case skips its readers, unless the stage says
+/// `allow_missing: true`; then it has no entry.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Command {
@@ -101,7 +107,7 @@ impl Stage for Command {
     type Run = CommandRun;
 
     fn ports(&self) -> Ports {
-        let ports = Ports::new().with_open_inputs();
+        let ports = Ports::new().with_open_inputs().told_cases();
         self.out.typed().fold(ports, |ports, (name, record)| ports.writes(name.to_string(), record))
     }
 

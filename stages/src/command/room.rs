@@ -83,9 +83,11 @@ fn make(parent: &Path, job: &Job) -> io::Result<Room> {
     Ok(Room { work, log: home.join(".log"), home, inputs, _folder: folder })
 }
 
-/// Links a port: one input as `in/PORT` with its suffixes, several as a folder of their labels.
+/// Links a port: one input as `in/PORT` with its suffixes, several and those of all cases as a folder of their labels.
 fn link(links: &Path, port: &str, sources: &[JobInput]) -> io::Result<PathBuf> {
-    if let [source] = sources {
+    if let [source] = sources
+        && !source.gathered
+    {
         let place = links.join(format!("{port}{}", suffixes(&source.path)));
         symlink(std::path::absolute(&source.path)?, &place)?;
         return Ok(place);

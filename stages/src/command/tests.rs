@@ -40,7 +40,7 @@ fn spec(with: Value, folder: &Path) -> JobSpec {
 }
 
 fn input(path: &Path) -> JobInput {
-    JobInput { label: "x".into(), path: path.into(), digest: String::new(), record: RecordType::Bytes }
+    JobInput { label: "x".into(), path: path.into(), digest: String::new(), record: RecordType::Bytes, gathered: false }
 }
 
 fn run(spec: JobSpec) -> (Result<(), StageError>, Vec<String>) {

@@ -125,7 +125,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("misleading.csv");
         std::fs::write(&path, text).unwrap();
-        let input = JobInput { label: "x".into(), path, digest: String::new(), record: RecordType::Bytes };
+        let input =
+            JobInput { label: "x".into(), path, digest: String::new(), record: RecordType::Bytes, gathered: false };
         detect(&input).map_err(|e| e.to_string())
     }
 

@@ -220,7 +220,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, bytes).unwrap();
-        let input = JobInput { label: "file".into(), path, digest: String::new(), record: RecordType::Bytes };
+        let input =
+            JobInput { label: "file".into(), path, digest: String::new(), record: RecordType::Bytes, gathered: false };
         let mut source = Source::open(&input)?;
         let (mut whole, mut end) = (Vec::new(), None);
         while let Some(line) = source.next_line()? {

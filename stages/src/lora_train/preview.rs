@@ -1,6 +1,6 @@
 //! What a training will do, before it does it: the schedule preview, its lints and its time.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use watershed_engine::StageError;
 use watershed_engine::code;
 use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
@@ -22,15 +22,23 @@ const FLOPS_PER_CORE: [f64; 2] = [7.1e10, 15.5e10];
 /// # Errors
 /// When an input that is there cannot be read or does not fit; the base is looked at even before there are rows.
 pub fn preview(params: &LoraTrain, inputs: &PreviewInputs) -> Result<Preview, StageError> {
-    let base = inputs.get("base").map(Base::open).transpose()?;
-    let (Some(train), Some(base)) = (inputs.get("train"), base) else {
+    let Some(base) = inputs.get("base") else { return Ok(known(params, inputs)) };
+    let Some(train) = inputs.get("train") else {
+        inputs.once(&json!([base]).to_string(), || Base::open(base))?;
         return Ok(known(params, inputs));
     };
-    let data = Dataset::encode(params, train, inputs.get("val"), base.tokenizer)?;
+    let val = inputs.get("val");
+    let (template, system, train_on) = (&params.template, &params.system, params.train_on);
+    let question = json!([base, train, val, template, system, train_on, params.max_len, params.overflow]);
+    let seen = inputs.once(&question.to_string(), || {
+        let base = Base::open(base)?;
+        Ok((Dataset::encode(params, train, val, base.tokenizer)?, base.config))
+    })?;
+    let (data, config) = &*seen;
     let mut preview = Preview::default();
-    facts(&mut preview, params, &data);
-    lints(&mut preview, params, &data)?;
-    preview.cost.seconds = Some(seconds(params, &data, &base.config));
+    facts(&mut preview, params, data);
+    lints(&mut preview, params, data)?;
+    preview.cost.seconds = Some(seconds(params, data, config));
     Ok(preview)
 }
 

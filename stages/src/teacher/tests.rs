@@ -75,7 +75,13 @@ impl<'a> Case<'a> {
         for (port, text) in &self.inputs {
             let path = self.folder.join(format!("{port}.in"));
             std::fs::write(&path, text).unwrap();
-            let input = JobInput { label: port.to_string(), path, digest: String::new(), record: RecordType::Bytes };
+            let input = JobInput {
+                label: port.to_string(),
+                path,
+                digest: String::new(),
+                record: RecordType::Bytes,
+                gathered: false,
+            };
             spec.inputs.insert(port.to_string(), vec![input]);
         }
         let heard = Heard::default();

@@ -109,5 +109,6 @@ fn input(port: &InPort) -> [String; 3] {
 
 fn output(port: &OutPort) -> [String; 3] {
     let class = if port.class == Class::Report { "report: shown and kept, never an input" } else { "" };
-    [format!("`{}`", port.name), format!("`{}`", port.record), class.into()]
+    let record = port.follows.map_or_else(|| format!("`{}`", port.record), |input| format!("that of `{input}`"));
+    [format!("`{}`", port.name), record, class.into()]
 }

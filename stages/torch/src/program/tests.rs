@@ -90,6 +90,7 @@ impl Project {
             path: path.clone(),
             digest: "d1".into(),
             record: RecordType::Bytes,
+            gathered: false,
         };
         let spec = JobSpec {
             kind: kind.into(),
