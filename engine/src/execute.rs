@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, store::Sandbox};
 
+use crate::cancel::Cancel;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId};
-use crate::job::{Cancel, Job, JobEvent, JobInput, JobSpec, Limits, Sink};
+use crate::job::{Job, JobEvent, JobInput, JobSpec, Limits, Sink};
 use crate::key::seed_of;
 use crate::lookup::{self, KnownInput, Looked};
 use crate::port::Class;
@@ -155,6 +156,7 @@ impl Action<'_> {
         Ok(JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,
+            key: self.looked.key.hex(),
             params: stage.params.clone(),
             run: stage.run.own.clone(),
             inputs,

@@ -9,6 +9,9 @@
 //! The engine knows no kind of stage: the root program hands it a list of [`Kind`]s made from [`Stage`]s.
 
 pub mod archive;
+pub mod backoff;
+pub mod cancel;
+pub mod checkpoint;
 pub mod cli;
 pub mod code;
 pub mod compiled;

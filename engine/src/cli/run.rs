@@ -8,8 +8,10 @@ use clap::Args;
 use watershed_cache::Store;
 
 use super::{Choice, Common, Format, open, out, plan};
+use crate::backoff::Backoff;
 use crate::compiled::{Compiled, Question};
 use crate::fault::StageError;
+use crate::graph::NodeId;
 use crate::language;
 use crate::plan::State;
 use crate::progress::Progress;
@@ -17,7 +19,7 @@ use crate::run as engine;
 use crate::runlog::Entry;
 use crate::session::Session;
 use crate::signal;
-use crate::slots::{Slots, nvidia_devices};
+use crate::slots::{self, Slots};
 use crate::stage::Kind;
 use crate::walk;
 
@@ -47,7 +49,7 @@ pub struct Options {
     /// Uses no network.
     #[arg(long)]
     offline: bool,
-    /// CUDA devices that stages may use, for example 0,2 (default: all).
+    /// CUDA devices that stages may use, for example 0,2 (default: those of CUDA_VISIBLE_DEVICES, else all).
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     gpus: Option<Vec<u32>>,
     /// Where stages run; this version has `local` only.
@@ -69,7 +71,7 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         Err(code) => return code,
     };
     if options.frozen {
-        return frozen(&session, &targets, common);
+        return frozen(options, &session, &targets, common);
     }
     let walk_options = match walk_options(options, &session, common) {
         Ok(walk_options) => walk_options,
@@ -82,10 +84,7 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
             }
             outcome.exit
         }
-        Err(error) => {
-            out::complain(format!("error: {error}"));
-            if matches!(error, StageError::Environment(_)) { 6 } else { 1 }
-        }
+        Err(error) => complain(&error),
     }
 }
 
@@ -124,8 +123,12 @@ impl Standing {
     }
 }
 
-fn frozen(session: &Session, targets: &[usize], common: &Common) -> i32 {
-    let lines = crate::plan::plan(session, targets, &[]);
+fn frozen(options: &Options, session: &Session, targets: &[NodeId], common: &Common) -> i32 {
+    let forced = match forced(options, session, common) {
+        Ok(forced) => forced,
+        Err(code) => return code,
+    };
+    let lines = crate::plan::plan(session, targets, &forced);
     let pending = lines.iter().any(|l| !matches!(l.state, State::Hit(..)));
     match common.format {
         Format::Json => out::json(&plan::document(session, &lines)),
@@ -135,23 +138,38 @@ fn frozen(session: &Session, targets: &[usize], common: &Common) -> i32 {
     if pending { plan::PENDING } else { 0 }
 }
 
-fn walk_options(options: &Options, session: &Session, common: &Common) -> Result<walk::Options, i32> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+fn forced(options: &Options, session: &Session, common: &Common) -> Result<Vec<NodeId>, i32> {
     let mut forced = Vec::new();
     for word in &options.force {
         forced.extend(open::nodes_named(session, word, common)?);
     }
+    Ok(forced)
+}
+
+fn walk_options(options: &Options, session: &Session, common: &Common) -> Result<walk::Options, i32> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(walk::Options {
-        slots: Slots::new(
-            options.jobs.map_or(processors, |j| j as usize),
-            options.gpus.clone().unwrap_or_else(nvidia_devices),
-        ),
+        slots: Slots::new(options.jobs.map_or(processors, |j| j as usize), devices(options)?),
         keep_going: options.keep_going || (session.study.sweep.is_some() && !options.fail_fast),
-        forced,
+        forced: forced(options, session, common)?,
         offline: options.offline,
         patience: PATIENCE,
+        backoff: Backoff::default(),
         cancel: signal::cancel_on_termination(),
     })
+}
+
+/// Returns the CUDA devices that stages may use. The user's word counts, also where no device node is seen: a stage that then
+/// finds no device fails.
+fn devices(options: &Options) -> Result<Vec<u32>, i32> {
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let named = options.gpus.clone().map(Ok);
+    named.unwrap_or_else(|| slots::granted_devices(visible.as_deref())).map_err(|error| complain(&error))
+}
+
+fn complain(error: &StageError) -> i32 {
+    out::complain(format!("error: {error}"));
+    if matches!(error, StageError::Environment(_)) { 6 } else { 1 }
 }
 
 fn listener(options: &Options, common: &Common) -> Box<dyn Fn(&Entry) + Send + Sync> {

@@ -2,9 +2,11 @@
 //!
 //! One thread owns all state and decides; each execution has a thread of its own and reports back through a channel. No
 //! async runtime: a walk waits for few, long things, and a run with nothing to do should not start one. `gate` holds back
-//! what is expensive until every preview was seen, `running` starts executions and takes their reports.
+//! what is expensive until every preview was seen, `running` starts executions and takes their reports, `resting` keeps
+//! those that will be tried again.
 
 mod gate;
+mod resting;
 mod running;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +16,22 @@ use std::time::Duration;
 
 use watershed_cache::{Digest, Stored};
 
+use crate::backoff::Backoff;
+use crate::cancel::Cancel;
 use crate::event::{Event, Reason};
 use crate::fault::StageError;
 use crate::graph::{From, NodeId, NodeInput};
-use crate::job::Cancel;
 use crate::lookup::{self, Looked, Outputs};
 use crate::reason;
 use crate::record::Provenance;
 use crate::runlog::RunLog;
 use crate::session::Session;
 use crate::slots::Slots;
+use resting::Resting;
 use running::{Report, Running};
+
+/// How often the walk looks up from waiting: for a signal, and for stages that have rested.
+const TICK: Duration = Duration::from_millis(50);
 
 /// How to walk.
 pub struct Options {
@@ -38,6 +45,8 @@ pub struct Options {
     pub offline: bool,
     /// How long to wait for another process that executes the same action.
     pub patience: Duration,
+    /// How long a stage rests before it is tried again.
+    pub backoff: Backoff,
     /// Raised when the run shall end.
     pub cancel: Cancel,
 }
@@ -113,6 +122,8 @@ struct Walk<'a> {
     readers: Vec<Vec<NodeId>>,
     pending: BTreeMap<NodeId, Pending>,
     running: BTreeMap<NodeId, Running>,
+    resting: BTreeMap<NodeId, Resting>,
+    failures: BTreeMap<NodeId, u32>,
     lost: BTreeSet<NodeId>,
     passed_gate: BTreeSet<NodeId>,
     looked_ahead: BTreeSet<NodeId>,
@@ -155,6 +166,8 @@ impl<'a> Walk<'a> {
             readers,
             pending: BTreeMap::new(),
             running: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            failures: BTreeMap::new(),
             lost: BTreeSet::new(),
             passed_gate: BTreeSet::new(),
             looked_ahead: BTreeSet::new(),
@@ -180,17 +193,19 @@ impl<'a> Walk<'a> {
         loop {
             self.stopping |= self.options.cancel.is_cancelled();
             if !self.stopping {
+                self.wake_rested();
                 self.start_ready(scope);
             }
-            if self.running.is_empty() {
+            if self.running.is_empty() && (self.stopping || self.resting.is_empty()) {
                 break;
             }
-            match receiver.recv_timeout(Duration::from_millis(50)) {
+            match receiver.recv_timeout(TICK) {
                 Ok(report) => self.take(report),
-                Err(RecvTimeoutError::Timeout) => self.watch_clock(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.fail_resting();
         self.skip_the_rest();
     }
 
