@@ -130,6 +130,14 @@ impl Run {
                     node.error.clone_from(error);
                 }
             }
+            Event::DeterminismChecked { stage, cases, outcome, key, wall_ms, error, .. } => {
+                if let Some(node) = self.node(stage, cases) {
+                    node.outcome.clone_from(outcome);
+                    node.key = Digest::parse(key).or(node.key);
+                    node.wall_ms = *wall_ms;
+                    node.error.clone_from(error);
+                }
+            }
             Event::Expectation { path, bound, value, held } => {
                 self.expectations.push((path.clone(), bound.clone(), *value, *held));
             }

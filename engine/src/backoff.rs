@@ -21,7 +21,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Backoff {
-        Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(60) }
+        Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) }
     }
 }
 

@@ -69,6 +69,24 @@ pub struct Finished {
     pub wall_ms: u64,
 }
 
+/// What an execution may take up from earlier ones.
+#[derive(Debug, Clone, Default)]
+pub struct Aids {
+    /// Folder of checkpoints.
+    pub checkpoint: Option<PathBuf>,
+    /// Folder of replies to paid requests.
+    pub memo: Option<PathBuf>,
+}
+
+/// What an execution left in its private folder, which goes with this value.
+pub struct Produced {
+    /// Where each output lies, if the stage wrote it.
+    pub outputs: BTreeMap<String, PathBuf>,
+    /// Wall time of the execution.
+    pub wall: Duration,
+    _sandbox: Sandbox,
+}
+
 impl Action<'_> {
     /// Executes the action, or takes the result that another process published while this one waited.
     ///
@@ -76,7 +94,13 @@ impl Action<'_> {
     /// See [`Ended`].
     pub fn run(&self) -> Result<Finished, Ended> {
         let store = &self.session.store;
-        let mut go_on = || !self.cancel.is_cancelled();
+        let mut told = false;
+        let mut go_on = || {
+            if !std::mem::replace(&mut told, true) {
+                self.tell("waits for another process that executes the same action");
+            }
+            !self.cancel.is_cancelled()
+        };
         let lock =
             store.lock(&self.looked.key, self.patience, &mut go_on).map_err(|e| Ended::Failed(store_error(e)))?;
         let _lock = lock.ok_or(Ended::Failed(StageError::Cancelled))?;
@@ -85,13 +109,28 @@ impl Action<'_> {
             return Ok(Finished { result, executed: false, wall_ms: 0 });
         }
         store.refuse_newer(&self.looked.key).map_err(|e| Ended::Failed(store_error(e)))?;
-        let sandbox = store.sandbox().map_err(|e| Ended::Failed(store_error(e)))?;
+        let sink = NodeSink::new(self.node(), self.log);
+        let produced = self.produce(self.aids(), &sink)?;
+        self.keep(produced, sink).map_err(Ended::Failed)
+    }
+
+    /// Executes the action in a private folder of its own. Nothing is published.
+    ///
+    /// # Errors
+    /// See [`Ended`].
+    pub fn produce(&self, aids: Aids, sink: &dyn Sink) -> Result<Produced, Ended> {
+        let sandbox = self.session.store.sandbox().map_err(|e| Ended::Failed(store_error(e)))?;
         let inputs = self.lay_out_inputs(sandbox.path())?;
-        self.execute(&sandbox, inputs).map_err(Ended::Failed)
+        self.execute(sandbox, inputs, aids, sink).map_err(Ended::Failed)
     }
 
     fn node(&self) -> &Node {
         &self.session.graph.nodes[self.node]
+    }
+
+    fn tell(&self, text: &str) {
+        let (stage, case) = (self.node().stage.name.clone(), self.node().case().map(str::to_string));
+        self.log.emit(Event::Log { stage, case, level: "info".into(), text: text.into() });
     }
 
     /// Verifies stored inputs by reading them, and gives each a path.
@@ -129,30 +168,46 @@ impl Action<'_> {
         Ok(path)
     }
 
-    fn execute(&self, sandbox: &Sandbox, inputs: BTreeMap<String, Vec<JobInput>>) -> Result<Finished, StageError> {
+    fn execute(
+        &self,
+        sandbox: Sandbox,
+        inputs: BTreeMap<String, Vec<JobInput>>,
+        aids: Aids,
+        sink: &dyn Sink,
+    ) -> Result<Produced, StageError> {
         let begun = Instant::now();
-        let spec = self.spec(sandbox.path(), inputs)?;
+        let spec = self.spec(sandbox.path(), inputs, aids)?;
         let outputs = spec.outputs.clone();
-        let sink = NodeSink::new(self.node(), self.log);
-        self.perform(spec, &sink, &sandbox.path().join("worker.log"))?;
+        self.perform(spec, sink, &sandbox.path().join("worker.log"))?;
         self.check_unchanged_inputs()?;
-        let wall = begun.elapsed();
+        Ok(Produced { outputs, wall: begun.elapsed(), _sandbox: sandbox })
+    }
+
+    /// Publishes what was produced, the record last.
+    fn keep(&self, produced: Produced, sink: NodeSink) -> Result<Finished, StageError> {
+        let wall = produced.wall;
         let durable = wall >= DURABLE_FROM;
-        let outputs = self.publish(&outputs, durable)?;
+        let outputs = self.publish(&produced.outputs, durable)?;
         let result = self.record(outputs, wall, sink);
         self.session.store.record(&self.looked.key, result.clone(), durable).map_err(store_error)?;
         let _ = fs::remove_dir_all(self.session.store.partial(&self.looked.key));
         Ok(Finished { result, executed: true, wall_ms: wall.as_millis() as u64 })
     }
 
-    fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>) -> Result<JobSpec, StageError> {
-        let (stage, store) = (&self.node().stage, &self.session.store);
-        let folder = sandbox.join("out");
-        fs::create_dir_all(&folder).map_err(|e| StageError::io("make", &folder, &e))?;
+    /// Everything that earlier executions left for this action, but for one that is forced its checkpoint.
+    fn aids(&self) -> Aids {
+        let store = &self.session.store;
         let checkpoint = store.partial(&self.looked.key);
         if self.forced {
             let _ = fs::remove_dir_all(&checkpoint);
         }
+        Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) }
+    }
+
+    fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>, aids: Aids) -> Result<JobSpec, StageError> {
+        let stage = &self.node().stage;
+        let folder = sandbox.join("out");
+        fs::create_dir_all(&folder).map_err(|e| StageError::io("make", &folder, &e))?;
         Ok(JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,
@@ -162,8 +217,8 @@ impl Action<'_> {
             inputs,
             outputs: stage.ports.outputs.iter().map(|o| (o.name.to_string(), folder.join(o.name.as_ref()))).collect(),
             seed: seed_of(&self.looked.key),
-            checkpoint: Some(checkpoint),
-            memo: Some(store.memo_folder(stage.kind.name)),
+            checkpoint: aids.checkpoint,
+            memo: aids.memo,
             limits: Limits {
                 cpus: self.lease.cpus.max(1),
                 device: self.lease.device.into(),

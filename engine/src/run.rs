@@ -1,10 +1,12 @@
 //! `run pipeline.yaml` on one page: open, walk, compare expectations, tell how it ended.
 
 use serde_json::Value;
+use watershed_cache::live::Share;
 use watershed_cache::stat::now_ns;
 use watershed_cache::{CacheError, Store};
 
 use crate::compiled::Compiled;
+use crate::determinism::Bench;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::NodeId;
@@ -38,10 +40,7 @@ pub fn run(
     options: Options,
     listener: Box<dyn Fn(&Entry) + Send + Sync>,
 ) -> Result<Outcome, StageError> {
-    let log = create_log(&session.store, listener)?;
-    // Shared with other runs for as long as this one lasts, so that gc beside it deletes nothing.
-    let _share = session.store.share().map_err(store_error)?;
-    session.store.sweep_sandboxes();
+    let (log, _share) = begin(session, listener)?;
     let began_ns = now_ns();
     announce(session, &log);
     let cancel = options.cancel.clone();
@@ -56,6 +55,46 @@ pub fn run(
     Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
 }
 
+/// What `--check-determinism` is about.
+pub struct Doubt {
+    /// Nodes that are executed twice and compared.
+    pub checked: Vec<NodeId>,
+    /// Nodes that are left out.
+    pub spared: Vec<NodeId>,
+}
+
+/// Executes what the checked nodes read as any run does, then each of them twice from nothing, and compares.
+///
+/// # Errors
+/// When the run log cannot be written; nothing was executed then.
+pub fn check_determinism(
+    session: &Session,
+    doubt: &Doubt,
+    options: Options,
+    listener: Box<dyn Fn(&Entry) + Send + Sync>,
+) -> Result<Outcome, StageError> {
+    let (log, _share) = begin(session, listener)?;
+    announce(session, &log);
+    let (slots, offline, cancel) = (options.slots.clone(), options.offline, options.cancel.clone());
+    let mut tally = walk::walk(session, &session.graph.above(&doubt.checked), options, &log);
+    let bench = Bench { session, outputs: &tally, slots, offline, cancel: cancel.clone(), log: &log };
+    bench.skip(&doubt.spared, "its kind does not promise equal bytes; name the stage to check it all the same");
+    let failed = bench.check(&doubt.checked);
+    tally.failed.extend(failed);
+    session.save_index();
+    let outcome = finish(&tally, cancel.is_cancelled(), false, &log);
+    let exit = exit_code(&tally, outcome);
+    Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled: None })
+}
+
+/// Starts the log of a run that shares the store with others for as long as it lasts, so that gc beside it deletes nothing.
+fn begin(session: &Session, listener: Box<dyn Fn(&Entry) + Send + Sync>) -> Result<(RunLog, Share), StageError> {
+    let log = create_log(&session.store, listener)?;
+    let share = session.store.share().map_err(store_error)?;
+    session.store.sweep_sandboxes();
+    Ok((log, share))
+}
+
 /// Logs the run that a compiled plan stands for: nothing to do. Check first that it holds.
 ///
 /// # Errors
@@ -66,6 +105,8 @@ pub fn stand_still(
     listener: Box<dyn Fn(&Entry) + Send + Sync>,
 ) -> Result<(), StageError> {
     let log = create_log(store, listener)?;
+    // Also a run with nothing to do clears away what a killed one beside it left.
+    store.sweep_sandboxes();
     let run = log.id().to_string();
     log.emit(Event::RunStarted {
         run: run.clone(),

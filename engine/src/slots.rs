@@ -14,6 +14,7 @@ pub struct Slots {
     all_cpus: usize,
     all_gpus: usize,
     all_memory_bytes: u64,
+    unknown: Option<StageError>,
 }
 
 /// What one stage holds while it runs.
@@ -43,7 +44,21 @@ impl Slots {
         gpus.sort_unstable();
         gpus.dedup();
         let (all_gpus, all_memory_bytes) = (gpus.len(), memory_bytes);
-        Slots { cpus: jobs, gpus, memory_bytes, calls: CALLS, all_cpus: jobs, all_gpus, all_memory_bytes }
+        Slots {
+            cpus: jobs,
+            gpus,
+            memory_bytes,
+            calls: CALLS,
+            all_cpus: jobs,
+            all_gpus,
+            all_memory_bytes,
+            unknown: None,
+        }
+    }
+
+    /// Returns places without devices, because what there is cannot be told: a stage that wants one is refused with this error.
+    pub fn without_devices(jobs: usize, why: StageError) -> Slots {
+        Slots { unknown: Some(why), ..Slots::new(jobs, Vec::new()) }
     }
 
     /// Takes what a stage needs, or `None` while it is not free.
@@ -78,6 +93,10 @@ impl Slots {
 
     fn wanted(&self, stage: &StageDef) -> Result<Lease, StageError> {
         let run = &stage.run;
+        let wants_device = run.device == "cuda" || (run.device == "auto" && run.gpus > 0);
+        if let Some(why) = self.unknown.as_ref().filter(|_| wants_device) {
+            return Err(why.clone());
+        }
         let cuda = match run.device.as_str() {
             "cuda" if self.all_gpus == 0 => {
                 return Err(StageError::Environment(format!(

@@ -54,6 +54,7 @@ fn place(event: &Event) -> Option<(&String, &Option<String>)> {
         | Event::Progress { stage, case, .. }
         | Event::Metric { stage, case, .. }
         | Event::Log { stage, case, .. }
+        | Event::DeterminismChecked { stage, case, .. }
         | Event::StageFinished { stage, case, .. } => Some((stage, case)),
         _ => None,
     }
@@ -70,6 +71,11 @@ fn line(title: &str, event: &Event, t_ms: u64) {
         Event::StageFinished { outcome, wall_ms, error, .. } => {
             let error = error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
             format!("{outcome} after {}{error}", out::duration(*wall_ms))
+        }
+        Event::DeterminismChecked { outcome, difference, wall_ms, error, .. } => {
+            let found = difference.as_ref().map(|d| d.to_string()).or_else(|| error.clone());
+            let found = found.map(|found| format!(": {found}")).unwrap_or_default();
+            format!("executed twice, {outcome} after {}{found}", out::duration(*wall_ms))
         }
         _ => return,
     };

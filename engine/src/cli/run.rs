@@ -15,12 +15,12 @@ use crate::graph::NodeId;
 use crate::language;
 use crate::plan::State;
 use crate::progress::Progress;
-use crate::run as engine;
+use crate::run::{self as engine, Doubt};
 use crate::runlog::Entry;
 use crate::session::Session;
 use crate::signal;
-use crate::slots::{self, Slots};
-use crate::stage::Kind;
+use crate::slots::{Slots, granted_devices};
+use crate::stage::{Kind, Reproducible};
 use crate::walk;
 
 /// Options of `run`.
@@ -46,6 +46,13 @@ pub struct Options {
     /// Executes nothing; ends with exit code 10 when something would run.
     #[arg(long)]
     frozen: bool,
+    /// Executes each STAGE (without one: every stage that promises equal bytes) twice from nothing, without checkpoints,
+    /// remembered replies or records, and compares the outputs; publishes nothing of them.
+    #[arg(long, conflicts_with_all = ["frozen", "force"])]
+    check_determinism: bool,
+    /// First rest of a stage whose passing fault `run.retries` forgives, in seconds; it doubles with each try.
+    #[arg(long, value_name = "SECONDS", default_value = "1", env = "WATERSHED_BACKOFF", value_parser = seconds)]
+    backoff: Duration,
     /// Uses no network.
     #[arg(long)]
     offline: bool,
@@ -77,7 +84,12 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         Ok(walk_options) => walk_options,
         Err(code) => return code,
     };
-    match engine::run(&session, &targets, walk_options, listener(options, common)) {
+    let listener = listener(options, common);
+    if options.check_determinism {
+        let checked = engine::check_determinism(&session, &doubt(&session, targets), walk_options, listener);
+        return checked.map_or_else(|error| complain(&error), |outcome| outcome.exit);
+    }
+    match engine::run(&session, &targets, walk_options, listener) {
         Ok(outcome) => {
             if let (Some(standing), Some(compiled)) = (standing, &outcome.compiled) {
                 compiled.save(&standing.place);
@@ -86,6 +98,17 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         }
         Err(error) => complain(&error),
     }
+}
+
+/// Stages that are named are checked whatever they promise; else those are spared that promise nothing, a paid teacher first.
+fn doubt(session: &Session, targets: Vec<NodeId>) -> Doubt {
+    if !targets.is_empty() {
+        return Doubt { checked: targets, spared: Vec::new() };
+    }
+    let nodes = &session.graph.nodes;
+    let own = (0..nodes.len()).filter(|&id| !nodes[id].stage.kind.fetches);
+    let (spared, checked) = own.partition(|&id| nodes[id].stage.kind.reproducible == Reproducible::No);
+    Doubt { checked, spared }
 }
 
 /// The way past everything for a run with nothing to do: see [`crate::compiled`].
@@ -116,7 +139,8 @@ impl Standing {
 
     /// Ends the run at once if its compiled plan holds and nothing else is asked for.
     fn run(&self, options: &Options, common: &Common) -> Option<i32> {
-        let plain = common.format == Format::Human && options.force.is_empty() && !options.frozen;
+        let plain =
+            common.format == Format::Human && options.force.is_empty() && !options.frozen && !options.check_determinism;
         let compiled = Compiled::load(&self.place).filter(|_| plain)?;
         let store = Store::open(&self.cache).ok().filter(|store| compiled.holds(store))?;
         engine::stand_still(compiled, &store, listener(options, common)).ok().map(|()| 0)
@@ -147,24 +171,25 @@ fn forced(options: &Options, session: &Session, common: &Common) -> Result<Vec<N
 }
 
 fn walk_options(options: &Options, session: &Session, common: &Common) -> Result<walk::Options, i32> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(walk::Options {
-        slots: Slots::new(options.jobs.map_or(processors, |j| j as usize), devices(options)?),
+        slots: slots(options),
         keep_going: options.keep_going || (session.study.sweep.is_some() && !options.fail_fast),
         forced: forced(options, session, common)?,
         offline: options.offline,
         patience: PATIENCE,
-        backoff: Backoff::default(),
+        backoff: Backoff { base: options.backoff, ..Backoff::default() },
         cancel: signal::cancel_on_termination(),
     })
 }
 
-/// Returns the CUDA devices that stages may use. The user's word counts, also where no device node is seen: a stage that then
-/// finds no device fails.
-fn devices(options: &Options) -> Result<Vec<u32>, i32> {
+/// Returns what stages may use at once. The user's word on devices counts, also where no device node is seen: a stage that
+/// then finds none fails.
+fn slots(options: &Options) -> Slots {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = options.jobs.map_or(processors, |jobs| jobs as usize);
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-    let named = options.gpus.clone().map(Ok);
-    named.unwrap_or_else(|| slots::granted_devices(visible.as_deref())).map_err(|error| complain(&error))
+    let devices = options.gpus.clone().map_or_else(|| granted_devices(visible.as_deref()), Ok);
+    devices.map_or_else(|why| Slots::without_devices(jobs, why), |ids| Slots::new(jobs, ids))
 }
 
 fn complain(error: &StageError) -> i32 {
@@ -178,4 +203,9 @@ fn listener(options: &Options, common: &Common) -> Box<dyn Fn(&Entry) + Send + S
     }
     let progress = Mutex::new(Progress::new(options.quiet));
     Box::new(move |entry| progress.lock().expect("no thread panics while it holds this lock").show(entry))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|s| (0.0..=3600.0).contains(s));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds from 0 to 3600, for example 0.5".into())
 }

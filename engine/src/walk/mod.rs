@@ -68,6 +68,12 @@ pub struct Tally {
     pub outputs: Vec<Option<BTreeMap<String, Stored>>>,
 }
 
+impl Outputs for Tally {
+    fn of(&self, node: NodeId) -> Option<&BTreeMap<String, Stored>> {
+        self.outputs[node].as_ref()
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Unneeded,

@@ -7,6 +7,7 @@
 pub mod faults;
 mod flips;
 mod kills;
+mod several;
 
 use std::collections::BTreeSet;
 
