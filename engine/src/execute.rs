@@ -55,8 +55,10 @@ pub struct Action<'a> {
     pub offline: bool,
     /// How long to wait for another process that executes the same action.
     pub patience: Duration,
-    /// Runs even if the record is there, without its checkpoint.
+    /// Runs even if the record is there.
     pub forced: bool,
+    /// Runs without the checkpoint of an earlier run.
+    pub anew: bool,
 }
 
 /// The result of an action and whether this process executed it.
@@ -194,11 +196,11 @@ impl Action<'_> {
         Ok(Finished { result, executed: true, wall_ms: wall.as_millis() as u64 })
     }
 
-    /// Everything that earlier executions left for this action, but for one that is forced its checkpoint.
+    /// Everything that earlier executions left for this action, but for one that begins anew its checkpoint.
     fn aids(&self) -> Aids {
         let store = &self.session.store;
         let checkpoint = store.partial(&self.looked.key);
-        if self.forced {
+        if self.anew {
             let _ = fs::remove_dir_all(&checkpoint);
         }
         Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) }

@@ -242,10 +242,11 @@ impl<'a> Walk<'a> {
     /// Returns why a node runs whatever the store holds.
     fn demand(&self, id: NodeId) -> Option<Reason> {
         let node = &self.session.graph.nodes[id];
-        if self.options.forced.contains(&id) && !self.tried.contains_key(&id) {
-            return Some(reason::forced(node));
+        if self.lost.contains(&id) {
+            return Some(reason::output_missing(node));
         }
-        self.lost.contains(&id).then(|| reason::output_missing(node))
+        // Until it has run: a try that met a passing fault or a damaged input leaves the wish standing.
+        (self.options.forced.contains(&id) && self.state[id] != State::Done).then(|| reason::forced(node))
     }
 
     fn missing_parent(&self, id: NodeId) -> Option<NodeId> {

@@ -76,10 +76,12 @@ impl<'a> Walk<'a> {
         self.running.insert(id, Running { lease: lent, cancel: watched, begun, reasons: pending.reasons });
         let (session, log, sender) = (self.session, self.log, self.sender.clone());
         let (offline, patience) = (self.options.offline, self.options.patience);
-        let forced = (self.options.forced.contains(&id) && self.tried[&id] == 1) || self.lost.contains(&id);
+        let forced = self.options.forced.contains(&id) || self.lost.contains(&id);
+        let anew = forced && self.tried[&id] == 1;
         scope.spawn(move || {
             let lease = &lease;
-            let action = Action { session, node: id, looked: &looked, lease, log, cancel, offline, patience, forced };
+            let action =
+                Action { session, node: id, looked: &looked, lease, log, cancel, offline, patience, forced, anew };
             let result = action.run();
             // The walk outlives its threads, so the channel is open.
             let _ = sender.send((id, looked, result));

@@ -1,4 +1,4 @@
-//! The crash campaign: kills at random moments, faults at every system call that writes, single flipped bits.
+//! The crash campaign: kills at random moments, alone and beside other processes, faults at every system call that writes, single flipped bits.
 //!
 //! `make test` draws a seeded twentieth of it; `WATERSHED_CAMPAIGN=full` (`make test-full`) runs it whole. After each fault the
 //! same must hold: no record refers to bytes that are not there or not right, the next run needs no manual step and redoes

@@ -258,6 +258,20 @@ fn a_command_asks_for_another_try_with_exit_code_75() {
 }
 
 #[test]
+fn a_forced_stage_that_meets_a_passing_fault_still_runs() {
+    let project = Project::new("");
+    let tries = project.path("tries");
+    let shell = format!("echo x >> {0}; [ $(wc -l < {0}) -ne 2 ] || exit 75; echo > $OUT_out", tries.display());
+    project.write(
+        "watershed.yaml",
+        &format!("stages:\n  a: {{use: command, with: {{shell: '{shell}'}}, run: {{retries: 1}}}}\n"),
+    );
+    assert_eq!(project.run(&[]).outcome("ran"), ["a"]);
+    assert_eq!(project.run(&["--force", "a"]).outcome("ran"), ["a"]);
+    assert_eq!(std::fs::read_to_string(&tries).unwrap().lines().count(), 3);
+}
+
+#[test]
 fn a_signal_ends_a_rest_at_once() {
     let server = crate::server::Server::answers(503, "later");
     let address = format!("{}/rows.jsonl#sha256={}", server.endpoint(), "0".repeat(64));
