@@ -218,6 +218,14 @@ impl Reader {
                     node.error.clone_from(error);
                 }
             }
+            Event::DeterminismChecked { stage, cases, outcome, key, wall_ms, error, .. } => {
+                if let Some(node) = self.node(stage, cases) {
+                    node.outcome.clone_from(outcome);
+                    node.key = Digest::parse(key).or(node.key);
+                    node.wall_ms = *wall_ms;
+                    node.error.clone_from(error);
+                }
+            }
             Event::Expectation(verdict) => self.run.expectations.push(verdict.clone()),
             Event::RunFinished { outcome, wall_ms, .. } => {
                 self.run.outcome.clone_from(outcome);

@@ -3,18 +3,16 @@
 //! It needs a compiled plan that holds in all but the pipeline's text. Whatever is not plain (an edit of two stages, a fault, a
 //! stage that came or went, a lost result) sends the run the long way, which finds the same and tells it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use watershed_cache::{ActionResult, Store, Stored};
+use watershed_cache::{ActionResult, Store};
 
 use crate::compiled::Compiled;
-use crate::graph::NodeId;
 use crate::language::{self, Kinds, LoadRequest};
 use crate::layout::Layout;
 use crate::session::Session;
 use crate::stage::Home;
-use crate::walk::Tally;
+use crate::walk::{Given, Tally};
 
 /// Bytes of stored inputs up to which they are read before the run, so that damage sends it the long way.
 const MOST_READ: u64 = 16 << 20;
@@ -27,7 +25,7 @@ pub struct Edit {
     /// The stages concerned, and those that they read.
     pub session: Session,
     /// Outputs of stages that are only read.
-    pub given: BTreeMap<NodeId, BTreeMap<String, Stored>>,
+    pub given: Given,
     /// The run whose nodes all others are.
     pub since: String,
     /// How many others there are.
@@ -99,13 +97,8 @@ fn open(
 }
 
 /// Reads the results of the stages that are only read, and makes sure of their bytes.
-fn given(
-    session: &Session,
-    layout: &Layout,
-    wanted: &[usize],
-    concerned: &[usize],
-) -> Option<BTreeMap<NodeId, BTreeMap<String, Stored>>> {
-    let mut given = BTreeMap::new();
+fn given(session: &Session, layout: &Layout, wanted: &[usize], concerned: &[usize]) -> Option<Given> {
+    let mut given = Given::new();
     for &at in wanted.iter().filter(|at| !concerned.contains(at)) {
         let place = &layout.stages[at];
         let result = session.store.look_up(&place.key)?;

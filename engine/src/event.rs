@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::difference::Difference;
 use crate::settings::Settings;
+use crate::stage::Reproducible;
 use crate::verdict::Verdict;
 
 /// Why a stage runs. `what` is one of `first_run, param, input, env, tool, kind_version, output_missing, rebuilt, forced`.
@@ -145,6 +147,30 @@ pub enum Event {
         /// Wall time of the execution; of the record for a hit.
         wall_ms: u64,
         /// Error text of a failed or skipped stage.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A stage was executed twice from nothing and its data outputs were compared (`--check-determinism`).
+    DeterminismChecked {
+        /// Stage.
+        stage: String,
+        /// Case.
+        case: Option<String>,
+        /// All cases.
+        cases: Vec<String>,
+        /// `equal`, `differs`, `failed` or `skipped`.
+        outcome: String,
+        /// Action key, hex; empty when it was never known.
+        key: String,
+        /// What the kind declares.
+        reproducible: Reproducible,
+        /// Whether the first execution gave the bytes that the store holds; `None` where it holds none.
+        as_stored: Option<bool>,
+        /// The first difference between the two.
+        difference: Option<Difference>,
+        /// Wall time of both executions.
+        wall_ms: u64,
+        /// Why it was not compared.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, store::Sandbox};
 
+use crate::cancel::Cancel;
 use crate::cases;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId};
-use crate::job::{Cancel, Job, JobEvent, JobInput, JobSpec, Limits, Sink};
+use crate::job::{Job, JobEvent, JobInput, JobSpec, Limits, Sink};
 use crate::key::seed_of;
 use crate::lookup::{self, KnownInput, Looked};
 use crate::port::Class;
@@ -55,8 +56,10 @@ pub struct Action<'a> {
     pub offline: bool,
     /// How long to wait for another process that executes the same action.
     pub patience: Duration,
-    /// Runs even if the record is there, without its checkpoint.
+    /// Runs even if the record is there.
     pub forced: bool,
+    /// Runs without the checkpoint of an earlier run.
+    pub anew: bool,
 }
 
 /// The result of an action and whether this process executed it.
@@ -69,6 +72,24 @@ pub struct Finished {
     pub wall_ms: u64,
 }
 
+/// What an execution may take up from earlier ones.
+#[derive(Debug, Clone, Default)]
+pub struct Aids {
+    /// Folder of checkpoints.
+    pub checkpoint: Option<PathBuf>,
+    /// Folder of replies to paid requests.
+    pub memo: Option<PathBuf>,
+}
+
+/// What an execution left in its private folder, which goes with this value.
+pub struct Produced {
+    /// Where each output lies, if the stage wrote it.
+    pub outputs: BTreeMap<String, PathBuf>,
+    /// Wall time of the execution.
+    pub wall: Duration,
+    _sandbox: Sandbox,
+}
+
 impl Action<'_> {
     /// Executes the action, or takes the result that another process published while this one waited.
     ///
@@ -76,7 +97,13 @@ impl Action<'_> {
     /// See [`Ended`].
     pub fn run(&self) -> Result<Finished, Ended> {
         let store = &self.session.store;
-        let mut go_on = || !self.cancel.is_cancelled();
+        let mut told = false;
+        let mut go_on = || {
+            if !std::mem::replace(&mut told, true) {
+                self.tell("waits for another process that executes the same action");
+            }
+            !self.cancel.is_cancelled()
+        };
         let lock =
             store.lock(&self.looked.key, self.patience, &mut go_on).map_err(|e| Ended::Failed(store_error(e)))?;
         let _lock = lock.ok_or(Ended::Failed(StageError::Cancelled))?;
@@ -85,13 +112,28 @@ impl Action<'_> {
             return Ok(Finished { result, executed: false, wall_ms: 0 });
         }
         store.refuse_newer(&self.looked.key).map_err(|e| Ended::Failed(store_error(e)))?;
-        let sandbox = store.sandbox().map_err(|e| Ended::Failed(store_error(e)))?;
+        let sink = NodeSink::new(self.node(), self.log);
+        let produced = self.produce(self.aids(), &sink)?;
+        self.keep(produced, sink).map_err(Ended::Failed)
+    }
+
+    /// Executes the action in a private folder of its own. Nothing is published.
+    ///
+    /// # Errors
+    /// See [`Ended`].
+    pub fn produce(&self, aids: Aids, sink: &dyn Sink) -> Result<Produced, Ended> {
+        let sandbox = self.session.store.sandbox().map_err(|e| Ended::Failed(store_error(e)))?;
         let inputs = self.lay_out_inputs(sandbox.path())?;
-        self.execute(&sandbox, inputs).map_err(Ended::Failed)
+        self.execute(sandbox, inputs, aids, sink).map_err(Ended::Failed)
     }
 
     fn node(&self) -> &Node {
         &self.session.graph.nodes[self.node]
+    }
+
+    fn tell(&self, text: &str) {
+        let (stage, case) = (self.node().stage.name.clone(), self.node().case().map(str::to_string));
+        self.log.emit(Event::Log { stage, case, level: "info".into(), text: text.into() });
     }
 
     /// Verifies stored inputs by reading them, and gives each a path.
@@ -138,40 +180,57 @@ impl Action<'_> {
         Ok(path)
     }
 
-    fn execute(&self, sandbox: &Sandbox, inputs: BTreeMap<String, Vec<JobInput>>) -> Result<Finished, StageError> {
+    fn execute(
+        &self,
+        sandbox: Sandbox,
+        inputs: BTreeMap<String, Vec<JobInput>>,
+        aids: Aids,
+        sink: &dyn Sink,
+    ) -> Result<Produced, StageError> {
         let begun = Instant::now();
-        let spec = self.spec(sandbox.path(), inputs)?;
+        let spec = self.spec(sandbox.path(), inputs, aids)?;
         let outputs = spec.outputs.clone();
-        let sink = NodeSink::new(self.node(), self.log);
-        self.perform(spec, &sink, &sandbox.path().join("worker.log"))?;
+        self.perform(spec, sink, &sandbox.path().join("worker.log"))?;
         self.check_unchanged_inputs()?;
-        let wall = begun.elapsed();
+        Ok(Produced { outputs, wall: begun.elapsed(), _sandbox: sandbox })
+    }
+
+    /// Publishes what was produced, the record last.
+    fn keep(&self, produced: Produced, sink: NodeSink) -> Result<Finished, StageError> {
+        let wall = produced.wall;
         let durable = wall >= DURABLE_FROM;
-        let outputs = self.publish(&outputs, durable)?;
+        let outputs = self.publish(&produced.outputs, durable)?;
         let result = self.record(outputs, wall, sink);
         self.session.store.record(&self.looked.key, result.clone(), durable).map_err(store_error)?;
         let _ = fs::remove_dir_all(self.session.store.partial(&self.looked.key));
         Ok(Finished { result, executed: true, wall_ms: wall.as_millis() as u64 })
     }
 
-    fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>) -> Result<JobSpec, StageError> {
-        let (stage, store) = (&self.node().stage, &self.session.store);
-        let folder = sandbox.join("out");
-        fs::create_dir_all(&folder).map_err(|e| StageError::io("make", &folder, &e))?;
+    /// Everything that earlier executions left for this action, but for one that begins anew its checkpoint.
+    fn aids(&self) -> Aids {
+        let store = &self.session.store;
         let checkpoint = store.partial(&self.looked.key);
-        if self.forced {
+        if self.anew {
             let _ = fs::remove_dir_all(&checkpoint);
         }
+        Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) }
+    }
+
+    fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>, aids: Aids) -> Result<JobSpec, StageError> {
+        let stage = &self.node().stage;
+        let folder = sandbox.join("out");
+        fs::create_dir_all(&folder).map_err(|e| StageError::io("make", &folder, &e))?;
         Ok(JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,
+            key: self.looked.key.hex(),
             params: stage.params.clone(),
             run: stage.run.own.clone(),
             inputs,
             outputs: stage.ports.outputs.iter().map(|o| (o.name.to_string(), folder.join(o.name.as_ref()))).collect(),
             seed: seed_of(&self.looked.key),
-            checkpoint: Some(checkpoint),
-            memo: Some(store.memo_folder(stage.kind.name)),
+            checkpoint: aids.checkpoint,
+            memo: aids.memo,
             limits: Limits {
                 cpus: self.lease.cpus.max(1),
                 device: self.lease.device.into(),

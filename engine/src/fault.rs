@@ -29,6 +29,11 @@ impl StageError {
         StageError::Failed(message.into())
     }
 
+    /// Returns the error of a stage that was cancelled because of `run.timeout`.
+    pub fn out_of_time() -> StageError {
+        StageError::TimedOut("the time limit of `run.timeout` was reached; run again to go on".into())
+    }
+
     /// Returns the error for a failed `verb` on `path`; a full disk is the environment's fault.
     pub fn io(verb: &str, path: &Path, error: &io::Error) -> StageError {
         let text = format!("cannot {verb} `{}`: {error}", path.display());

@@ -200,6 +200,12 @@ impl Graph {
         needed
     }
 
+    /// Says of each node whether one of these reads it, at once or through others.
+    pub fn above(&self, nodes: &[NodeId]) -> Vec<bool> {
+        let parents: Vec<NodeId> = nodes.iter().flat_map(|&id| self.parents(id)).collect();
+        if parents.is_empty() { vec![false; self.nodes.len()] } else { self.needed(&parents) }
+    }
+
     /// Returns the nodes that a node reads; one may come several times.
     pub fn parents(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes[id].inputs.iter().filter_map(|input| input.from.node())

@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use watershed_cache::Memo;
 
+pub use crate::cancel::Cancel;
+
 use crate::cases::{self, Listed};
+use crate::checkpoint;
 use crate::fault::StageError;
 use crate::port::RecordType;
 
@@ -61,6 +63,9 @@ pub struct JobSpec {
     pub kind: String,
     /// Version of the kind that made the key.
     pub version: u32,
+    /// The action key, hex; empty outside a pipeline.
+    #[serde(default)]
+    pub key: String,
     /// Resolved parameters.
     pub params: Value,
     /// The kind's own `run` keys.
@@ -134,33 +139,18 @@ pub trait Sink: Sync {
     fn emit(&self, event: JobEvent);
 }
 
-/// A flag that the walk raises when the job shall stop.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Raises the flag.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    /// Says whether the flag is up.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
 /// One execution of a stage.
 pub struct Job<'a> {
     spec: JobSpec,
     sink: &'a dyn Sink,
     cancel: Cancel,
+    checkpoint: OnceLock<Option<PathBuf>>,
 }
 
 impl<'a> Job<'a> {
     /// Joins plain data with the live ends.
     pub fn new(spec: JobSpec, sink: &'a dyn Sink, cancel: Cancel) -> Job<'a> {
-        Job { spec, sink, cancel }
+        Job { spec, sink, cancel, checkpoint: OnceLock::new() }
     }
 
     /// Returns the plain data.
@@ -225,9 +215,26 @@ impl<'a> Job<'a> {
         self.spec.seed
     }
 
-    /// Returns the folder whose contents survive a kill, if there is one.
+    /// Returns the folder whose contents survive a kill, if there is one. What it holds is of this very action: another's
+    /// is moved aside, with a warning.
     pub fn checkpoint(&self) -> Option<&Path> {
-        self.spec.checkpoint.as_deref()
+        self.checkpoint.get_or_init(|| self.claim_checkpoint()).as_deref()
+    }
+
+    fn claim_checkpoint(&self) -> Option<PathBuf> {
+        let folder = self.spec.checkpoint.clone()?;
+        match checkpoint::claim(&folder, &checkpoint::Header::of(&self.spec)) {
+            Ok(None) => Some(folder),
+            Ok(Some(refused)) => {
+                self.warn(format!("{refused}; it is left aside and the stage begins anew"));
+                Some(folder)
+            }
+            Err(error) => {
+                let path = folder.display();
+                self.warn(format!("cannot keep a checkpoint in `{path}`: {error}; a kill costs the whole stage"));
+                None
+            }
+        }
     }
 
     /// Opens the memo of paid requests; without a folder nothing is remembered.

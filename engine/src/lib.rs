@@ -9,13 +9,18 @@
 //! The engine knows no kind of stage: the root program hands it a list of [`Kind`]s made from [`Stage`]s.
 
 pub mod archive;
+pub mod backoff;
+pub mod cancel;
 pub mod case_table;
 pub mod cases;
+pub mod checkpoint;
 pub mod cli;
 pub mod code;
 pub mod comparison;
 pub mod compiled;
+pub mod determinism;
 pub mod diagnostic;
+pub mod difference;
 pub mod edit;
 pub mod environment;
 pub mod estimate;

@@ -8,8 +8,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::cancel::Cancel;
 use crate::fault::StageError;
-use crate::job::{Cancel, JobSpec, Sink};
+use crate::job::{JobSpec, Sink};
 use crate::worker::{BUILD, Line, Order, Own, PROTOCOL};
 
 /// Time that a cancelled worker has to write its checkpoint.
@@ -20,20 +21,33 @@ const GRACE: Duration = Duration::from_secs(120);
 /// # Errors
 /// What the job says; [`StageError::Environment`] when the program is missing or does not fit this engine.
 pub fn run(spec: JobSpec, sink: &dyn Sink, cancel: &Cancel, log: &Path) -> Result<(), StageError> {
-    let program = find_program()?;
-    let mut child = spawn(&program, &spec, log)?;
-    let (kind, version) = (spec.kind.clone(), spec.version);
+    run_program(&find_program()?, GRACE, spec, sink, cancel, log)
+}
+
+fn run_program(
+    program: &Path,
+    grace: Duration,
+    spec: JobSpec,
+    sink: &dyn Sink,
+    cancel: &Cancel,
+    log: &Path,
+) -> Result<(), StageError> {
+    let mut child = spawn(program, &spec, log)?;
+    let (kind, version, pid) = (spec.kind.clone(), spec.version, child.id() as i32);
     send(&mut child, spec);
     let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
     let ended = AtomicBool::new(false);
     let said = std::thread::scope(|scope| {
-        scope.spawn(|| end_when_cancelled(child.id() as i32, cancel, &ended));
-        let said = listen(stdout, sink, (&kind, version), child.id() as i32);
+        scope.spawn(|| end_when_cancelled(pid, grace, cancel, &ended));
+        let said = listen(stdout, sink, (&kind, version), pid);
         ended.store(true, Ordering::SeqCst);
         said
     });
+    // It has nothing more to say. Nobody of its group may outlive it and write into what is published; until the worker is
+    // waited for, the group's number is nobody else's.
+    signal(-pid, libc::SIGKILL);
     let status = child.wait().map_err(|e| StageError::Environment(format!("cannot wait for the worker: {e}")))?;
-    said.unwrap_or_else(|| Err(abort(&program, status, cancel, log)))
+    said.unwrap_or_else(|| Err(abort(program, status, cancel, log)))
 }
 
 /// Returns the program beside this one, else the one that `WATERSHED_TORCH` names.
@@ -131,7 +145,7 @@ fn listen(stdout: ChildStdout, sink: &dyn Sink, want: (&str, u32), pid: i32) -> 
     None
 }
 
-fn end_when_cancelled(pid: i32, cancel: &Cancel, ended: &AtomicBool) {
+fn end_when_cancelled(pid: i32, grace: Duration, cancel: &Cancel, ended: &AtomicBool) {
     let mut asked: Option<Instant> = None;
     while !ended.load(Ordering::SeqCst) {
         match asked {
@@ -139,7 +153,7 @@ fn end_when_cancelled(pid: i32, cancel: &Cancel, ended: &AtomicBool) {
                 signal(pid, libc::SIGTERM);
                 asked = Some(Instant::now());
             }
-            Some(since) if since.elapsed() > GRACE => {
+            Some(since) if since.elapsed() > grace => {
                 signal(-pid, libc::SIGKILL);
                 return;
             }
@@ -163,4 +177,68 @@ fn abort(program: &Path, status: std::process::ExitStatus, cancel: &Cancel, log:
     let message = format!("`{}` ended with {status} without a result:\n{}", program.display(), tail.join("\n"));
     // 127 is the dynamic loader's: a library is missing, which no other input would mend.
     if status.code() == Some(127) { StageError::Environment(message) } else { StageError::Failed(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Silent;
+
+    /// A program that greets as a worker does, reads its order, and then does what `script` says.
+    fn worker(folder: &Path, script: &str) -> PathBuf {
+        let hello = Own::Hello { protocol: PROTOCOL, build: BUILD.into(), kinds: vec![("work".into(), 1)] };
+        let path = folder.join("worker");
+        let text = format!("#!/bin/sh\necho '{}'\nread -r order\n{script}\n", serde_json::to_string(&hello).unwrap());
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn run(script: &str, cancel: &Cancel) -> (Result<(), StageError>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = JobSpec { kind: "work".into(), version: 1, ..JobSpec::default() };
+        let script = format!("cd {}\n{script}", folder.path().display());
+        let (program, log) = (worker(folder.path(), &script), folder.path().join("log"));
+        (run_program(&program, Duration::from_millis(100), spec, &Silent, cancel, &log), folder)
+    }
+
+    /// Waits until a killed process is gone; one that nobody waits for stays as a zombie where init does not.
+    fn expect_gone(folder: &Path) {
+        let pid = std::fs::read_to_string(folder.join("pid")).unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        let begun = Instant::now();
+        while !state().is_empty() && !state().contains(") Z ") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{}", state());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_worker_that_ignores_the_polite_signal_is_killed_with_its_children() {
+        let cancel = Cancel::default().within(Some(Duration::from_millis(300)));
+        let (result, folder) = run("trap '' TERM; sleep 1000 & echo $! > pid; wait; wait", &cancel);
+        assert!(matches!(result, Err(StageError::Cancelled)), "{result:?}");
+        expect_gone(folder.path());
+    }
+
+    #[test]
+    fn no_child_outlives_a_worker_that_is_done() {
+        let (result, folder) =
+            run("sleep 1000 >&- 2>&- & echo $! > pid; echo '{\"worker\": \"done\"}'", &Cancel::default());
+        assert!(result.is_ok(), "{result:?}");
+        expect_gone(folder.path());
+    }
+
+    #[test]
+    fn a_worker_that_dies_fails_its_stage_with_the_end_of_its_log() {
+        for (death, status) in
+            [("kill -9 $$", "signal: 9"), ("kill -ABRT $$", "signal: 6"), ("exit 3", "exit status: 3")]
+        {
+            let (result, _) = run(&format!("echo 'out of memory' >&2; {death}"), &Cancel::default());
+            let Err(StageError::Failed(text)) = result else { panic!("{death}: {result:?}") };
+            assert!(text.contains(status) && text.ends_with("without a result:\nout of memory"), "{death}: {text}");
+        }
+        let (result, _) = run("exit 127", &Cancel::default());
+        assert!(matches!(result, Err(StageError::Environment(_))), "{result:?}");
+    }
 }

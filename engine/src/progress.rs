@@ -44,6 +44,7 @@ impl Progress {
                 self.line(format!("         {}: {word}{text}", title(stage, case.as_ref())));
             }
             Event::StageFinished { .. } => self.finished(&entry.event),
+            Event::DeterminismChecked { .. } => self.checked(&entry.event),
             // In a sweep of thousands only what was missed is worth a line; `show` counts the rest.
             Event::Expectation(verdict) if !verdict.held || verdict.cases.is_empty() => {
                 self.always(format!("  expect {}: {}", verdict.subject(), verdict.finding()), !verdict.held);
@@ -70,6 +71,25 @@ impl Progress {
             (other, Some(error)) => self.always(format!("  {other:6} {name}: {error}"), other == "failed"),
             _ => {}
         }
+    }
+
+    fn checked(&mut self, event: &Event) {
+        let Event::DeterminismChecked { stage, case, outcome, wall_ms, error, .. } = event else { return };
+        let Event::DeterminismChecked { reproducible, as_stored, difference, .. } = event else { return };
+        let stored = match as_stored {
+            Some(true) => ", as in the store",
+            Some(false) => ", but the store holds other bytes",
+            None => "",
+        };
+        let found = match (difference, error) {
+            (Some(difference), _) => format!("{difference}{stored}"),
+            (None, Some(error)) => error.clone(),
+            (None, None) => format!("twice the same bytes{stored}"),
+        };
+        let declared = format!("reproducible: {}", reproducible.name());
+        let (name, wall) = (title(stage, case.as_ref()), seconds(*wall_ms));
+        let bad = matches!(outcome.as_str(), "differs" | "failed");
+        self.always(format!("  {outcome:7} {name}: {found} ({declared}, {wall})"), bad);
     }
 
     fn line(&mut self, text: String) {

@@ -1,9 +1,11 @@
 //! `run pipeline.yaml` on one page: open, walk, compare expectations, tell how it ended.
 
+use watershed_cache::live::Share;
 use watershed_cache::stat::now_ns;
 use watershed_cache::{CacheError, Store};
 
 use crate::compiled::Compiled;
+use crate::determinism::Bench;
 use crate::edit::Edit;
 use crate::event::Event;
 use crate::fault::StageError;
@@ -13,7 +15,7 @@ use crate::session::{Session, store_error};
 use crate::settings;
 use crate::signal;
 use crate::verdict::{self, Verdict};
-use crate::walk::{self, Options, Tally};
+use crate::walk::{self, Given, Options, Tally};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -38,10 +40,10 @@ pub fn run(
     options: Options,
     listener: Box<dyn Fn(&Entry) + Send + Sync>,
 ) -> Result<Outcome, StageError> {
-    let log = create_log(&session.store, listener)?;
+    let (log, _share) = begin(session, listener)?;
     let began_ns = now_ns();
     log.emit(started(session, session.graph.nodes.len(), &log));
-    let (tally, verdicts, outcome) = perform(session, targets, options, 0, &log)?;
+    let (tally, verdicts, outcome) = perform(session, targets, options, 0, &log);
     let exit = exit_code(&tally, outcome);
     let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), verdicts, began_ns) } else { None };
     Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
@@ -57,12 +59,12 @@ pub fn run_edit(
     listener: Box<dyn Fn(&Entry) + Send + Sync>,
 ) -> Result<Outcome, StageError> {
     let session = &edit.session;
-    let log = create_log(&session.store, listener)?;
+    let (log, _share) = begin(session, listener)?;
     let began_ns = now_ns();
     options.given.clone_from(&edit.given);
     log.emit(started(session, session.graph.nodes.len() - edit.given.len() + edit.others, &log));
     log.emit(Event::Unchanged { since: edit.since.clone() });
-    let (tally, _, outcome) = perform(session, &[], options, edit.others, &log)?;
+    let (tally, _, outcome) = perform(session, &[], options, edit.others, &log);
     let exit = exit_code(&tally, outcome);
     let compiled = if exit == 0 { edit.compiled(&tally, log.id(), began_ns) } else { None };
     Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
@@ -75,11 +77,8 @@ fn perform(
     options: Options,
     others: usize,
     log: &RunLog,
-) -> Result<(Tally, Vec<Verdict>, &'static str), StageError> {
-    // Shared with other runs for as long as this one lasts, so that gc beside it deletes nothing.
-    let _share = session.store.share().map_err(store_error)?;
-    session.store.sweep_sandboxes();
-    announce(session, &options, log);
+) -> (Tally, Vec<Verdict>, &'static str) {
+    announce(session, &options.given, log);
     let cancel = options.cancel.clone();
     let needed = session.graph.needed(targets);
     let mut tally = walk::walk(session, &needed, options, log);
@@ -89,7 +88,48 @@ fn perform(
     let missed = verdicts.iter().any(|verdict| !verdict.held);
     session.save_index();
     let outcome = finish(&tally, cancel.is_cancelled(), missed, log);
-    Ok((tally, verdicts, outcome))
+    (tally, verdicts, outcome)
+}
+
+/// What `--check-determinism` is about.
+pub struct Doubt {
+    /// Nodes that are executed twice and compared.
+    pub checked: Vec<NodeId>,
+    /// Nodes that are left out.
+    pub spared: Vec<NodeId>,
+}
+
+/// Executes what the checked nodes read as any run does, then each of them twice from nothing, and compares.
+///
+/// # Errors
+/// When the run log cannot be written; nothing was executed then.
+pub fn check_determinism(
+    session: &Session,
+    doubt: &Doubt,
+    options: Options,
+    listener: Box<dyn Fn(&Entry) + Send + Sync>,
+) -> Result<Outcome, StageError> {
+    let (log, _share) = begin(session, listener)?;
+    log.emit(started(session, session.graph.nodes.len(), &log));
+    announce(session, &options.given, &log);
+    let (slots, offline, cancel) = (options.slots.clone(), options.offline, options.cancel.clone());
+    let mut tally = walk::walk(session, &session.graph.above(&doubt.checked), options, &log);
+    let bench = Bench { session, outputs: &tally, slots, offline, cancel: cancel.clone(), log: &log };
+    bench.skip(&doubt.spared, "its kind does not promise equal bytes; name the stage to check it all the same");
+    let failed = bench.check(&doubt.checked);
+    tally.failed.extend(failed);
+    session.save_index();
+    let outcome = finish(&tally, cancel.is_cancelled(), false, &log);
+    let exit = exit_code(&tally, outcome);
+    Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled: None })
+}
+
+/// Starts the log of a run that shares the store with others for as long as it lasts, so that gc beside it deletes nothing.
+fn begin(session: &Session, listener: Box<dyn Fn(&Entry) + Send + Sync>) -> Result<(RunLog, Share), StageError> {
+    let log = create_log(&session.store, listener)?;
+    let share = session.store.share().map_err(store_error)?;
+    session.store.sweep_sandboxes();
+    Ok((log, share))
 }
 
 /// Logs the run that a compiled plan stands for: nothing to do. Check first that it holds.
@@ -102,6 +142,8 @@ pub fn stand_still(
     listener: Box<dyn Fn(&Entry) + Send + Sync>,
 ) -> Result<(), StageError> {
     let log = create_log(store, listener)?;
+    // Also a run with nothing to do clears away what a killed one beside it left.
+    store.sweep_sandboxes();
     let run = log.id().to_string();
     log.emit(Event::RunStarted {
         run: run.clone(),
@@ -137,11 +179,11 @@ fn started(session: &Session, nodes: usize, log: &RunLog) -> Event {
     }
 }
 
-fn announce(session: &Session, options: &Options, log: &RunLog) {
+fn announce(session: &Session, given: &Given, log: &RunLog) {
     for (case, set) in settings::of(&session.study) {
         log.emit(Event::CasePlanned { case, set });
     }
-    let walked = session.graph.nodes.iter().enumerate().filter(|(id, _)| !options.given.contains_key(id));
+    let walked = session.graph.nodes.iter().enumerate().filter(|(id, _)| !given.contains_key(id));
     for (id, node) in walked {
         let mut reads: Vec<String> = session.graph.parents(id).map(|p| session.graph.nodes[p].title()).collect();
         reads.dedup();

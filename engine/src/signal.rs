@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::job::Cancel;
+use crate::cancel::Cancel;
 
 static CANCEL: OnceLock<Cancel> = OnceLock::new();
 static RECEIVED: AtomicI32 = AtomicI32::new(0);

@@ -30,6 +30,17 @@ pub enum Reproducible {
     No,
 }
 
+impl Reproducible {
+    /// Returns its name, as `kinds` and the log write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reproducible::Yes => "yes",
+            Reproducible::SameDevice => "same_device",
+            Reproducible::No => "no",
+        }
+    }
+}
+
 /// Which program executes a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {

@@ -58,11 +58,12 @@ fn sigterm_ends_a_run_with_143_and_leaves_no_child() {
 }
 
 #[test]
-fn two_processes_on_one_store_execute_each_action_once() {
+fn eight_processes_on_one_store_execute_each_action_once() {
     let project = chain();
     let start = || project.command(&["run", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
-    let (one, two) = (start(), start());
-    let runs = [one, two].map(|child| Ran::of(&child.wait_with_output().unwrap()));
-    assert_eq!(runs.iter().map(|r| r.code).collect::<Vec<_>>(), [0, 0]);
-    assert_eq!(runs.iter().map(|r| r.outcome("ran").len()).sum::<usize>(), 10);
+    let children: Vec<_> = (0..8).map(|_| start()).collect();
+    let runs: Vec<Ran> = children.into_iter().map(|child| Ran::of(&child.wait_with_output().unwrap())).collect();
+    assert!(runs.iter().all(|ran| ran.code == 0), "{:?}", runs.iter().map(|ran| ran.code).collect::<Vec<_>>());
+    assert_eq!(runs.iter().map(|ran| ran.outcome("ran").len()).sum::<usize>(), 10);
+    assert_eq!(runs.iter().map(|ran| ran.outcome("hit").len()).sum::<usize>(), 70);
 }

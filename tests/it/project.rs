@@ -50,6 +50,7 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_watershed"));
         command.args(arguments).current_dir(self.folder.path()).env_remove("WATERSHED_CACHE").env("NO_COLOR", "1");
+        command.env_remove("CUDA_VISIBLE_DEVICES").env("WATERSHED_BACKOFF", "0.02");
         command
     }
 

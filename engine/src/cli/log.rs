@@ -129,6 +129,7 @@ fn place(event: &Event) -> Option<Place<'_>> {
     match event {
         Event::StageStarted { stage, case, cases, .. }
         | Event::StagePlanned { stage, case, cases, .. }
+        | Event::DeterminismChecked { stage, case, cases, .. }
         | Event::StageFinished { stage, case, cases, .. } => {
             Some(Place { stage, case: case.as_ref(), cases: Some(cases) })
         }
@@ -161,6 +162,11 @@ fn line(entry: &Entry) {
         Event::StageFinished { outcome, wall_ms, error, .. } => {
             let error = error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
             format!("{outcome} after {}{error}", out::duration(*wall_ms))
+        }
+        Event::DeterminismChecked { outcome, difference, wall_ms, error, .. } => {
+            let found = difference.as_ref().map(|d| d.to_string()).or_else(|| error.clone());
+            let found = found.map(|found| format!(": {found}")).unwrap_or_default();
+            format!("executed twice, {outcome} after {}{found}", out::duration(*wall_ms))
         }
         _ => return,
     };

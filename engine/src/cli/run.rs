@@ -9,18 +9,20 @@ use clap::Args;
 use watershed_cache::Store;
 
 use super::{Choice, Common, Format, open, out, plan};
+use crate::backoff::Backoff;
 use crate::compiled::{Compiled, Question, layout_of};
 use crate::edit::Edit;
 use crate::fault::StageError;
+use crate::graph::NodeId;
 use crate::language::{self, Kinds};
 use crate::plan::State;
 use crate::progress::Progress;
-use crate::run::{self as engine, Outcome};
+use crate::run::{self as engine, Doubt, Outcome};
 use crate::runlog::Entry;
 use crate::session::Session;
 use crate::signal;
-use crate::slots::{Slots, nvidia_devices};
-use crate::stage::Kind;
+use crate::slots::{Slots, granted_devices};
+use crate::stage::{Kind, Reproducible};
 use crate::walk;
 
 /// Options of `run`.
@@ -46,10 +48,17 @@ pub struct Options {
     /// Executes nothing; ends with exit code 10 when something would run.
     #[arg(long)]
     frozen: bool,
+    /// Executes each STAGE (without one: every stage that promises equal bytes) twice from nothing, without checkpoints,
+    /// remembered replies or records, and compares the outputs; publishes nothing of them.
+    #[arg(long, conflicts_with_all = ["frozen", "force"])]
+    check_determinism: bool,
+    /// First rest of a stage whose passing fault `run.retries` forgives, in seconds; it doubles with each try.
+    #[arg(long, value_name = "SECONDS", default_value = "1", env = "WATERSHED_BACKOFF", value_parser = seconds)]
+    backoff: Duration,
     /// Uses no network.
     #[arg(long)]
     offline: bool,
-    /// CUDA devices that stages may use, for example 0,2 (default: all).
+    /// CUDA devices that stages may use, for example 0,2 (default: those of CUDA_VISIBLE_DEVICES, else all).
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     gpus: Option<Vec<u32>>,
     /// Where stages run; this version has `local` only.
@@ -71,14 +80,18 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         Err(code) => return code,
     };
     if options.frozen {
-        return frozen(&session, &targets, common);
+        return frozen(options, &session, &targets, common);
     }
     let walk_options = match walk_options(options, &session, common) {
         Ok(walk_options) => walk_options,
         Err(code) => return code,
     };
-    let outcome = engine::run(&session, &targets, walk_options, listener(options, common));
-    end(outcome, standing.as_ref())
+    let listener = listener(options, common);
+    if options.check_determinism {
+        let checked = engine::check_determinism(&session, &doubt(&session, targets), walk_options, listener);
+        return end(checked, None);
+    }
+    end(engine::run(&session, &targets, walk_options, listener), standing.as_ref())
 }
 
 /// Keeps the compiled plan of a run; returns the exit code.
@@ -90,11 +103,19 @@ fn end(outcome: Result<Outcome, StageError>, standing: Option<&Standing>) -> i32
             }
             outcome.exit
         }
-        Err(error) => {
-            out::complain(format!("error: {error}"));
-            if matches!(error, StageError::Environment(_)) { 6 } else { 1 }
-        }
+        Err(error) => complain(&error),
     }
+}
+
+/// Stages that are named are checked whatever they promise; else those are spared that promise nothing, a paid teacher first.
+fn doubt(session: &Session, targets: Vec<NodeId>) -> Doubt {
+    if !targets.is_empty() {
+        return Doubt { checked: targets, spared: Vec::new() };
+    }
+    let nodes = &session.graph.nodes;
+    let own = (0..nodes.len()).filter(|&id| !nodes[id].stage.kind.fetches);
+    let (spared, checked) = own.partition(|&id| nodes[id].stage.kind.reproducible == Reproducible::No);
+    Doubt { checked, spared }
 }
 
 /// The way past everything for a run with nothing to do: see [`crate::compiled`].
@@ -125,7 +146,8 @@ impl Standing {
 
     /// Ends the run at once if its compiled plan holds and nothing else is asked for, or after what one edit concerns.
     fn run(&self, options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> Option<i32> {
-        let plain = common.format == Format::Human && options.force.is_empty() && !options.frozen;
+        let plain =
+            common.format == Format::Human && options.force.is_empty() && !options.frozen && !options.check_determinism;
         let compiled = Compiled::load(&self.place).filter(|_| plain)?;
         let store = Store::open(&self.cache).ok().filter(|store| compiled.holds(store))?;
         if compiled.has_text() {
@@ -138,8 +160,12 @@ impl Standing {
     }
 }
 
-fn frozen(session: &Session, targets: &[usize], common: &Common) -> i32 {
-    let lines = crate::plan::plan(session, targets, &[]);
+fn frozen(options: &Options, session: &Session, targets: &[NodeId], common: &Common) -> i32 {
+    let forced = match forced(options, session, common) {
+        Ok(forced) => forced,
+        Err(code) => return code,
+    };
+    let lines = crate::plan::plan(session, targets, &forced);
     let pending = lines.iter().any(|l| !matches!(l.state, State::Hit(..)));
     match common.format {
         Format::Json => out::json(&plan::document(session, &lines)),
@@ -149,24 +175,40 @@ fn frozen(session: &Session, targets: &[usize], common: &Common) -> i32 {
     if pending { plan::PENDING } else { 0 }
 }
 
-fn walk_options(options: &Options, session: &Session, common: &Common) -> Result<walk::Options, i32> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+fn forced(options: &Options, session: &Session, common: &Common) -> Result<Vec<NodeId>, i32> {
     let mut forced = Vec::new();
     for word in &options.force {
         forced.extend(open::nodes_named(session, word, common)?);
     }
+    Ok(forced)
+}
+
+fn walk_options(options: &Options, session: &Session, common: &Common) -> Result<walk::Options, i32> {
     Ok(walk::Options {
-        slots: Slots::new(
-            options.jobs.map_or(processors, |j| j as usize),
-            options.gpus.clone().unwrap_or_else(nvidia_devices),
-        ),
+        slots: slots(options),
         keep_going: options.keep_going || (session.study.sweep.is_some() && !options.fail_fast),
-        forced,
+        forced: forced(options, session, common)?,
         given: BTreeMap::new(),
         offline: options.offline,
         patience: PATIENCE,
+        backoff: Backoff { base: options.backoff, ..Backoff::default() },
         cancel: signal::cancel_on_termination(),
     })
+}
+
+/// Returns what stages may use at once. The user's word on devices counts, also where no device node is seen: a stage that
+/// then finds none fails.
+fn slots(options: &Options) -> Slots {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = options.jobs.map_or(processors, |jobs| jobs as usize);
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let devices = options.gpus.clone().map_or_else(|| granted_devices(visible.as_deref()), Ok);
+    devices.map_or_else(|why| Slots::without_devices(jobs, why), |ids| Slots::new(jobs, ids))
+}
+
+fn complain(error: &StageError) -> i32 {
+    out::complain(format!("error: {error}"));
+    if matches!(error, StageError::Environment(_)) { 6 } else { 1 }
 }
 
 fn listener(options: &Options, common: &Common) -> Box<dyn Fn(&Entry) + Send + Sync> {
@@ -175,4 +217,9 @@ fn listener(options: &Options, common: &Common) -> Box<dyn Fn(&Entry) + Send + S
     }
     let progress = Mutex::new(Progress::new(options.quiet));
     Box::new(move |entry| progress.lock().expect("no thread panics while it holds this lock").show(entry))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|s| (0.0..=3600.0).contains(s));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds from 0 to 3600, for example 0.5".into())
 }

@@ -27,7 +27,8 @@ pub struct CommonRun {
     device: DeviceName,
     /// Longest time it may take, for example `6h`; then it is checkpointed and ended.
     timeout: NumberOrText,
-    /// How often a passing fault is tried again; 0 by default.
+    /// How often a passing fault is tried again, such as a lost connection or a `command` that ends with exit code 75; 0 by
+    /// default. The rest before a try begins with a second and doubles.
     retries: u32,
     /// When to checkpoint: `epoch`, or a number of updates.
     checkpoint: NumberOrText,

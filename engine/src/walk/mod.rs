@@ -2,9 +2,11 @@
 //!
 //! One thread owns all state and decides; each execution has a thread of its own and reports back through a channel. No
 //! async runtime: a walk waits for few, long things, and a run with nothing to do should not start one. `gate` holds back
-//! what is expensive until every preview was seen, `running` starts executions and takes their reports.
+//! what is expensive until every preview was seen, `running` starts executions and takes their reports, `resting` keeps
+//! those that will be tried again.
 
 mod gate;
+mod resting;
 mod running;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +16,25 @@ use std::time::Duration;
 
 use watershed_cache::{Digest, Stored};
 
+use crate::backoff::Backoff;
+use crate::cancel::Cancel;
 use crate::event::{Event, Reason};
 use crate::fault::StageError;
 use crate::graph::{NodeId, NodeInput};
-use crate::job::Cancel;
 use crate::lookup::{self, Looked, Outputs};
 use crate::reason;
 use crate::record::Provenance;
 use crate::runlog::RunLog;
 use crate::session::Session;
 use crate::slots::Slots;
+use resting::Resting;
 use running::{Report, Running};
+
+/// How often the walk looks up from waiting: for a signal, and for stages that have rested.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Nodes that are done without being walked, and their outputs.
+pub type Given = BTreeMap<NodeId, BTreeMap<String, Stored>>;
 
 /// How to walk.
 pub struct Options {
@@ -35,11 +45,13 @@ pub struct Options {
     /// Nodes that run whatever the store holds.
     pub forced: Vec<NodeId>,
     /// Outputs of nodes that are done without being walked.
-    pub given: BTreeMap<NodeId, BTreeMap<String, Stored>>,
+    pub given: Given,
     /// No network.
     pub offline: bool,
     /// How long to wait for another process that executes the same action.
     pub patience: Duration,
+    /// How long a stage rests before it is tried again.
+    pub backoff: Backoff,
     /// Raised when the run shall end.
     pub cancel: Cancel,
 }
@@ -59,6 +71,12 @@ pub struct Tally {
     pub keys: Vec<Option<Digest>>,
     /// Their outputs.
     pub outputs: Vec<Option<BTreeMap<String, Stored>>>,
+}
+
+impl Outputs for Tally {
+    fn of(&self, node: NodeId) -> Option<&BTreeMap<String, Stored>> {
+        self.outputs[node].as_ref()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,6 +133,8 @@ struct Walk<'a> {
     readers: Vec<Vec<NodeId>>,
     pending: BTreeMap<NodeId, Pending>,
     running: BTreeMap<NodeId, Running>,
+    resting: BTreeMap<NodeId, Resting>,
+    failures: BTreeMap<NodeId, u32>,
     lost: BTreeSet<NodeId>,
     passed_gate: BTreeSet<NodeId>,
     looked_ahead: BTreeSet<NodeId>,
@@ -163,6 +183,8 @@ impl<'a> Walk<'a> {
             readers,
             pending: BTreeMap::new(),
             running: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            failures: BTreeMap::new(),
             lost: BTreeSet::new(),
             passed_gate: BTreeSet::new(),
             looked_ahead: BTreeSet::new(),
@@ -188,17 +210,19 @@ impl<'a> Walk<'a> {
         loop {
             self.stopping |= self.options.cancel.is_cancelled();
             if !self.stopping {
+                self.wake_rested();
                 self.start_ready(scope);
             }
-            if self.running.is_empty() {
+            if self.running.is_empty() && (self.stopping || self.resting.is_empty()) {
                 break;
             }
-            match receiver.recv_timeout(Duration::from_millis(50)) {
+            match receiver.recv_timeout(TICK) {
                 Ok(report) => self.take(report),
-                Err(RecvTimeoutError::Timeout) => self.watch_clock(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.fail_resting();
         self.skip_the_rest();
     }
 
@@ -229,10 +253,11 @@ impl<'a> Walk<'a> {
     /// Returns why a node runs whatever the store holds.
     fn demand(&self, id: NodeId) -> Option<Reason> {
         let node = &self.session.graph.nodes[id];
-        if self.options.forced.contains(&id) && !self.tried.contains_key(&id) {
-            return Some(reason::forced(node));
+        if self.lost.contains(&id) {
+            return Some(reason::output_missing(node));
         }
-        self.lost.contains(&id).then(|| reason::output_missing(node))
+        // Until it has run: a try that met a passing fault or a damaged input leaves the wish standing.
+        (self.options.forced.contains(&id) && self.state[id] != State::Done).then(|| reason::forced(node))
     }
 
     /// Returns a parent that did not finish and without which a node cannot run. Of `S@*` with `allow_missing` one case is enough.

@@ -1,14 +1,14 @@
-//! Executions in flight: started when there is room, watched by the clock, reported back.
+//! Executions in flight: started when there is room, reported back.
 
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use super::{Ending, Pending, State, Walk};
+use crate::cancel::Cancel;
 use crate::event::{Event, Reason};
 use crate::execute::{Action, Ended, Finished};
 use crate::fault::StageError;
 use crate::graph::NodeId;
-use crate::job::Cancel;
 use crate::lookup::Looked;
 use crate::slots::Lease;
 use crate::stage::Home;
@@ -18,8 +18,6 @@ pub struct Running {
     lease: Lease,
     cancel: Cancel,
     begun: Instant,
-    deadline: Option<Instant>,
-    timed_out: bool,
     reasons: Vec<Reason>,
 }
 
@@ -71,25 +69,19 @@ impl<'a> Walk<'a> {
         self.state[id] = State::Running;
         *self.tried.entry(id).or_default() += 1;
         self.tell_start(id, &pending);
-        let (looked, cancel, begun) = (pending.looked, Cancel::default(), Instant::now());
-        let timeout = self.session.graph.nodes[id].stage.run.timeout_ms;
-        self.running.insert(
-            id,
-            Running {
-                lease: lease.clone(),
-                cancel: cancel.clone(),
-                begun,
-                deadline: timeout.map(|ms| begun + Duration::from_millis(ms)),
-                timed_out: false,
-                reasons: pending.reasons,
-            },
-        );
+        let looked = pending.looked;
+        let limit = self.session.graph.nodes[id].stage.run.timeout_ms.map(Duration::from_millis);
+        let cancel = self.options.cancel.within(limit);
+        let (lent, watched, begun) = (lease.clone(), cancel.clone(), Instant::now());
+        self.running.insert(id, Running { lease: lent, cancel: watched, begun, reasons: pending.reasons });
         let (session, log, sender) = (self.session, self.log, self.sender.clone());
         let (offline, patience) = (self.options.offline, self.options.patience);
-        let forced = (self.options.forced.contains(&id) && self.tried[&id] == 1) || self.lost.contains(&id);
+        let forced = self.options.forced.contains(&id) || self.lost.contains(&id);
+        let anew = forced && self.tried[&id] == 1;
         scope.spawn(move || {
             let lease = &lease;
-            let action = Action { session, node: id, looked: &looked, lease, log, cancel, offline, patience, forced };
+            let action =
+                Action { session, node: id, looked: &looked, lease, log, cancel, offline, patience, forced, anew };
             let result = action.run();
             // The walk outlives its threads, so the channel is open.
             let _ = sender.send((id, looked, result));
@@ -111,22 +103,13 @@ impl<'a> Walk<'a> {
         match result {
             Ok(finished) => self.succeed(id, finished, ending),
             Err(Ended::LostInput(parent)) => self.run_again(id, parent),
-            Err(Ended::Failed(StageError::Cancelled)) if running.timed_out => {
-                let text = "the time limit of `run.timeout` was reached; run again to go on".into();
-                self.fail(id, ending, StageError::TimedOut(text));
+            Err(Ended::Failed(StageError::Cancelled)) if running.cancel.is_late() => {
+                self.fail(id, ending, StageError::out_of_time());
             }
-            Err(Ended::Failed(StageError::Retry(text))) if self.may_retry(id) => {
-                self.tell(id, "warn", format!("{text}; trying again"));
-                self.state[id] = State::Waiting;
-                self.look_up(id);
-            }
+            Err(Ended::Failed(StageError::Retry(fault))) => self.rest_or_fail(id, ending, fault),
             Err(Ended::Failed(StageError::Cancelled)) => self.state[id] = State::Waiting,
             Err(Ended::Failed(error)) => self.fail(id, ending, error),
         }
-    }
-
-    fn may_retry(&self, id: NodeId) -> bool {
-        self.tried[&id] <= self.session.graph.nodes[id].stage.run.retries && !self.stopping
     }
 
     fn succeed(&mut self, id: NodeId, finished: Finished, ending: Ending) {
@@ -136,16 +119,5 @@ impl<'a> Walk<'a> {
         *count += 1;
         let ending = Ending { outcome, reasons, wall_ms: finished.wall_ms, ..ending };
         self.settle(id, finished.result.outputs, ending);
-    }
-
-    /// Tells what ran too long, or everything on a signal, to stop.
-    pub(super) fn watch_clock(&mut self) {
-        let now = Instant::now();
-        for running in self.running.values_mut() {
-            running.timed_out |= running.deadline.is_some_and(|d| now >= d);
-            if self.options.cancel.is_cancelled() || running.timed_out {
-                running.cancel.cancel();
-            }
-        }
     }
 }

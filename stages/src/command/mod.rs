@@ -36,6 +36,9 @@ use room::Room;
 /// Last lines of the log that an error shows.
 const SHOWN_LINES: usize = 12;
 
+/// Exit code by which a program says that trying again may help (EX_TEMPFAIL of sysexits.h).
+const TEMPORARY: i32 = 75;
+
 /// Runs a program. Its inputs and outputs have any names.
 ///
 /// Input `x` lies at `$IN_x`, with the suffixes of its file, and output `y` belongs at `$OUT_y`; in `shell` and `argv`, `${in.x}` and
@@ -181,8 +184,9 @@ fn judge(ended: Ended, log: &LogFile) -> Result<(), StageError> {
         Ended::Signal(signal) => format!("the command was killed by signal {signal}"),
     };
     let lines = log.last(SHOWN_LINES);
-    if lines.is_empty() {
-        return Err(StageError::failed(format!("{what} and printed nothing")));
-    }
-    Err(StageError::failed(format!("{what}; its last lines:\n  {}", lines.join("\n  "))))
+    let why = match lines.as_slice() {
+        [] => format!("{what} and printed nothing"),
+        lines => format!("{what}; its last lines:\n  {}", lines.join("\n  ")),
+    };
+    Err(if matches!(ended, Ended::Exit(TEMPORARY)) { StageError::Retry(why) } else { StageError::Failed(why) })
 }

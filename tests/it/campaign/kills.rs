@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 use super::{Numbers, assert_recovers, is_full, results};
 use crate::project::Project;
 
-/// Ten layers of five stages; each reads two of the layer before.
 fn of_fifty_stages() -> Project {
+    of_layers(10)
+}
+
+/// Layers of five stages; each reads two of the layer before.
+pub fn of_layers(layers: usize) -> Project {
     let mut text = String::from("stages:\n");
-    for layer in 0..10 {
+    for layer in 0..layers {
         for place in 0..5 {
             let (a, b) = (place, (place + 1) % 5);
-            let above = layer - 1;
+            let above = layer.saturating_sub(1);
             let (input, shell) = match layer {
                 0 => (String::new(), format!("echo {place} > $OUT_out")),
                 _ => (

@@ -1,4 +1,4 @@
-//! The crash campaign: kills at random moments, faults at every system call that writes, single flipped bits.
+//! The crash campaign: kills at random moments, alone and beside other processes, faults at every system call that writes, single flipped bits.
 //!
 //! `make test` draws a seeded twentieth of it; `WATERSHED_CAMPAIGN=full` (`make test-full`) runs it whole. After each fault the
 //! same must hold: no record refers to bytes that are not there or not right, the next run needs no manual step and redoes
@@ -7,6 +7,7 @@
 pub mod faults;
 mod flips;
 mod kills;
+mod several;
 
 use std::collections::BTreeSet;
 

@@ -1,0 +1,128 @@
+//! Whose checkpoint a folder holds: a header beside it names the action and the program.
+//!
+//! The folder's name says the key too, but a folder can be copied, and a program of another build may write its state in
+//! another form. So a job that wants its checkpoint claims the folder first; what the header does not own up to is moved
+//! to `refused/` inside it, where it goes with the folder.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::JobSpec;
+use crate::worker::BUILD;
+
+const HEADER: &str = "header.json";
+const REFUSED: &str = "refused";
+
+/// What a checkpoint is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The action key, hex.
+    pub key: String,
+    /// The kind.
+    pub kind: String,
+    /// Its version.
+    pub version: u32,
+    /// The build of the program.
+    pub build: String,
+}
+
+impl Header {
+    /// Returns the header of a job's checkpoint.
+    pub fn of(spec: &JobSpec) -> Header {
+        let (key, kind, version) = (spec.key.clone(), spec.kind.clone(), spec.version);
+        Header { key, kind, version, build: BUILD.into() }
+    }
+
+    fn read(folder: &Path) -> Option<Header> {
+        serde_json::from_slice(&fs::read(folder.join(HEADER)).ok()?).ok()
+    }
+
+    /// By rename, so that no kill leaves half a header, by which a good checkpoint would be refused.
+    fn write(&self, folder: &Path) -> io::Result<()> {
+        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer(&mut temporary, self)?;
+        temporary.persist(folder.join(HEADER)).map(drop).map_err(|e| e.error)
+    }
+
+    fn difference(&self, found: Option<&Header>) -> String {
+        let Some(found) = found else { return "does not say of which action it is".into() };
+        if (&found.kind, found.version) != (&self.kind, self.version) {
+            return format!(
+                "is of `{}` version {}, not `{}` version {}",
+                found.kind, found.version, self.kind, self.version
+            );
+        }
+        if found.key != self.key {
+            return format!("is of the action {:.8}, not {:.8}", found.key, self.key);
+        }
+        format!("was written by build {}, this is {}", found.build, self.build)
+    }
+}
+
+/// Makes `folder` the place of this header's checkpoint. Returns what was wrong with one that lay there, now moved aside.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn claim(folder: &Path, header: &Header) -> io::Result<Option<String>> {
+    let found = Header::read(folder);
+    if found.as_ref() == Some(header) {
+        return Ok(None);
+    }
+    fs::create_dir_all(folder)?;
+    let is_foreign = move_aside(folder)?;
+    header.write(folder)?;
+    Ok(is_foreign.then(|| format!("the checkpoint in `{}` {}", folder.display(), header.difference(found.as_ref()))))
+}
+
+/// Says whether there was anything to move.
+fn move_aside(folder: &Path) -> io::Result<bool> {
+    let refused = folder.join(REFUSED);
+    let items: Vec<_> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
+    let items: Vec<_> = items.into_iter().filter(|item| item.file_name() != REFUSED).collect();
+    if items.is_empty() {
+        return Ok(false);
+    }
+    if refused.exists() {
+        fs::remove_dir_all(&refused)?;
+    }
+    fs::create_dir(&refused)?;
+    items.iter().try_for_each(|item| fs::rename(item.path(), refused.join(item.file_name())))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(key: &str) -> Header {
+        Header { key: key.into(), kind: "train".into(), version: 1, build: BUILD.into() }
+    }
+
+    #[test]
+    fn a_checkpoint_is_claimed_by_its_own_action_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("key");
+        assert_eq!(claim(&place, &header("a")).unwrap(), None);
+        fs::write(place.join("step-1"), "state").unwrap();
+        assert_eq!(claim(&place, &header("a")).unwrap(), None);
+        assert!(place.join("step-1").exists());
+        assert!(claim(&place, &header("b")).unwrap().unwrap().contains("is of the action a, not b"));
+        assert!(!place.join("step-1").exists() && place.join("refused/step-1").exists());
+    }
+
+    #[test]
+    fn what_another_version_or_build_wrote_or_nobody_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |own: &Header| claim(folder.path(), own).unwrap().unwrap();
+        fs::write(folder.path().join("step-1"), "state").unwrap();
+        assert!(refused(&header("a")).contains("does not say"));
+        assert!(
+            refused(&Header { version: 2, ..header("a") }).contains("is of `train` version 1, not `train` version 2")
+        );
+        let other = Header { version: 2, build: "0.0.0".into(), ..header("a") };
+        assert!(refused(&other).contains("was written by build"));
+    }
+}
