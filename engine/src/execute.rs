@@ -54,8 +54,10 @@ pub struct Action<'a> {
     pub offline: bool,
     /// How long to wait for another process that executes the same action.
     pub patience: Duration,
-    /// Runs even if the record is there, without its checkpoint.
+    /// Runs even if the record is there.
     pub forced: bool,
+    /// Runs without what an execution before has left in its checkpoint.
+    pub fresh: bool,
 }
 
 /// The result of an action and whether this process executed it.
@@ -84,6 +86,9 @@ impl Action<'_> {
             return Ok(Finished { result, executed: false, wall_ms: 0 });
         }
         store.refuse_newer(&self.looked.key).map_err(|e| Ended::Failed(store_error(e)))?;
+        if self.fresh {
+            let _ = fs::remove_dir_all(store.partial(&self.looked.key));
+        }
         let sandbox = store.sandbox().map_err(|e| Ended::Failed(store_error(e)))?;
         let inputs = self.lay_out_inputs(sandbox.path())?;
         self.execute(&sandbox, inputs).map_err(Ended::Failed)
@@ -149,9 +154,6 @@ impl Action<'_> {
         let folder = sandbox.join("out");
         fs::create_dir_all(&folder).map_err(|e| StageError::io("make", &folder, &e))?;
         let checkpoint = store.partial(&self.looked.key);
-        if self.forced {
-            let _ = fs::remove_dir_all(&checkpoint);
-        }
         Ok(JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,

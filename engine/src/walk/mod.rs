@@ -32,7 +32,7 @@ pub struct Options {
     pub slots: Slots,
     /// Whether a failed stage leaves unrelated ones running.
     pub keep_going: bool,
-    /// Nodes that run whatever the store holds.
+    /// Nodes that run whatever the store holds, once.
     pub forced: Vec<NodeId>,
     /// No network.
     pub offline: bool,
@@ -221,7 +221,7 @@ impl<'a> Walk<'a> {
     /// Returns why a node runs whatever the store holds.
     fn demand(&self, id: NodeId) -> Option<Reason> {
         let node = &self.session.graph.nodes[id];
-        if self.options.forced.contains(&id) && !self.tried.contains_key(&id) {
+        if self.options.forced.contains(&id) {
             return Some(reason::forced(node));
         }
         self.lost.contains(&id).then(|| reason::output_missing(node))
@@ -248,16 +248,27 @@ impl<'a> Walk<'a> {
             return self.fail(reader, Ending::default(), error);
         }
         self.state[reader] = State::Waiting;
-        self.waiting_for[reader] = 1;
-        if self.state[writer] == State::Done {
+        let was_done = self.state[writer] == State::Done;
+        if was_done {
             for other in self.readers[writer].clone().into_iter().filter(|&r| r != reader) {
                 self.waiting_for[other] += usize::from(self.state[other] == State::Waiting);
             }
             self.outputs[writer] = None;
+            self.state[writer] = State::Waiting;
             self.tally.hit = self.tally.hit.saturating_sub(1);
             self.lost.insert(writer);
+        }
+        // Another input may be on its way to be made again too.
+        self.waiting_for[reader] = self.unsettled_parents(reader);
+        if was_done {
             self.look_up(writer);
         }
+    }
+
+    fn unsettled_parents(&self, id: NodeId) -> usize {
+        let parents: BTreeSet<NodeId> = self.session.graph.parents(id).collect();
+        let is_open = |&parent: &NodeId| matches!(self.state[parent], State::Waiting | State::Ready | State::Running);
+        parents.into_iter().filter(is_open).count()
     }
 
     fn settle(&mut self, id: NodeId, outputs: BTreeMap<String, Stored>, ending: Ending) {
