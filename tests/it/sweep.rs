@@ -85,3 +85,13 @@ fn random_cases_are_the_same_each_time_and_more_draws_run_only_the_new_ones() {
     let reasons = project.run(&["--sweep", "search", "--cases", "random-1"]).reasons("small");
     assert!(reasons.iter().any(|r| r.starts_with("small.seed ") && r.contains(" -> ")), "{reasons:?}");
 }
+
+#[test]
+fn a_case_is_named_with_its_own_sweep_or_alone() {
+    let project = of_four_stages();
+    let text = std::fs::read_to_string(project.path("watershed.yaml")).unwrap();
+    project.write("watershed.yaml", &format!("{text}sweeps: {{sizes: {{grid: {{small.val: [1, 2]}}}}}}\n"));
+    let plan = |stage: &str| project.watershed(&["plan", "--sweep", "sizes", stage]).status.code();
+    assert_eq!((plan("small@val=1"), plan("small@sizes/val=1")), (Some(0), Some(0)));
+    assert_eq!((plan("small@others/val=1"), plan("small@sizes/val=9")), (Some(3), Some(3)));
+}

@@ -80,11 +80,13 @@ pub fn targets(session: &Session, choice: &Choice, common: &Common) -> Result<Ve
 /// # Errors
 /// Exit code 3 for a name that there is not.
 pub fn nodes_named(session: &Session, word: &str, common: &Common) -> Result<Vec<NodeId>, i32> {
-    let (stage, case) =
-        word.split_once('@').map_or((word, None), |(s, c)| (s, Some(c.rsplit('/').next().unwrap_or(c))));
-    let found: Vec<NodeId> = match case {
-        None => session.graph.nodes_of(stage),
-        Some(case) => session.graph.find(stage, Some(case)).into_iter().collect(),
+    let found: Vec<NodeId> = match word.split_once('@') {
+        None => session.graph.nodes_of(word),
+        Some((stage, case)) => {
+            let own = || case.strip_prefix(session.study.sweep.as_deref()?)?.strip_prefix('/');
+            let find = |case: &str| session.graph.find(stage, Some(case));
+            find(case).or_else(|| find(own()?)).into_iter().collect()
+        }
     };
     if !found.is_empty() {
         return Ok(found);
