@@ -18,6 +18,7 @@ mod gc;
 mod golden;
 mod help;
 mod houses;
+mod keys;
 mod language;
 mod model;
 mod project;
