@@ -141,13 +141,17 @@ fn walk_typed(path: &str, value: &Value, root: &Value, schema: &Value, leaves: &
     let Some(map) = value.as_object().filter(|map| path.is_empty() || !map.is_empty()) else {
         return drop(leaves.insert(path.to_string(), value.clone()));
     };
-    let properties = properties(map, root, schema);
+    let (properties, before) = (properties(map, root, schema), leaves.len());
     for (name, inner) in map {
         match properties.and_then(|known| known.get(name)) {
             Some(_) if inner.is_null() => {}
             Some(schema) => walk_typed(&join(path, name), inner, root, schema, leaves),
             None => walk_typed(&join(path, &quoted(name)), inner, root, others(schema), leaves),
         }
+    }
+    // A struct that is there, with nothing said in it, is not one that is left out.
+    if leaves.len() == before && !path.is_empty() {
+        leaves.insert(path.to_string(), Value::Object(Map::new()));
     }
 }
 
@@ -237,6 +241,8 @@ mod tests {
         assert_eq!(told(json!({"free": {"a.b": 1}})), json!({"free.\"a.b\"": 1}));
         assert_eq!(told(json!({"free": {"a": null}})), json!({"free.a": null}));
         assert_eq!(told(json!({"free": {}, "known": {"x": 1, "y": null}})), json!({"free": {}, "known.x": 1}));
+        assert_eq!(told(json!({"known": {"x": null, "y": null}})), json!({"known": {}}));
+        assert_eq!(told(json!({"known": null})), json!({}));
     }
 
     #[test]
