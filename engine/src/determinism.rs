@@ -111,7 +111,7 @@ impl Bench<'_> {
             offline: self.offline,
             patience: Duration::ZERO,
             forced: true,
-            anew: true,
+            fresh: true,
         };
         action.produce(Aids::default(), &Quiet).map_err(|ended| match ended {
             Ended::Failed(StageError::Cancelled) if cancel.is_late() => StageError::out_of_time(),

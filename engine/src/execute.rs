@@ -58,8 +58,8 @@ pub struct Action<'a> {
     pub patience: Duration,
     /// Runs even if the record is there.
     pub forced: bool,
-    /// Runs without the checkpoint of an earlier run.
-    pub anew: bool,
+    /// Runs without what an execution before has left in its checkpoint.
+    pub fresh: bool,
 }
 
 /// The result of an action and whether this process executed it.
@@ -210,7 +210,7 @@ impl Action<'_> {
     fn aids(&self) -> Aids {
         let store = &self.session.store;
         let checkpoint = store.partial(&self.looked.key);
-        if self.anew {
+        if self.fresh {
             let _ = fs::remove_dir_all(&checkpoint);
         }
         Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) }

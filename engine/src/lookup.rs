@@ -136,21 +136,37 @@ pub fn file_inside(session: &Session, folder: &Artifact, path: &str) -> Result<A
 
 fn manifest_of(session: &Session, node: &Node, inputs: &[KnownInput]) -> Result<Manifest, StageError> {
     let stage = &node.stage;
-    let outputs = stage.ports.outputs.iter().map(|o| (o.name.to_string(), o.record.name().to_string())).collect();
-    let mut digests: Vec<InputDigest> = inputs.iter().map(|known| input_digest(node, known)).collect();
-    digests.sort();
     let probes = (stage.kind.probes)(&stage.params, &stage.run.own, &session.study.folder());
     let tools = probes.into_iter().map(|probe| Ok((probe.tool.clone(), session.ask(probe)?)));
-    Ok(Manifest {
+    let tools = tools.collect::<Result<_, StageError>>()?;
+    let build = if stage.kind.version == 0 { Some(executable_digest(session)?) } else { None };
+    Ok(manifest(node, inputs, Answers { build, tools }))
+}
+
+/// What a manifest holds of the machine that makes it.
+#[derive(Debug, Clone, Default)]
+pub struct Answers {
+    /// Digest of the executable, for kinds in development.
+    pub build: Option<Digest>,
+    /// What the machine answers to the stage's probes.
+    pub tools: BTreeMap<String, String>,
+}
+
+/// Returns what decides a node's result. Reads nothing: whoever made `inputs` and `answers` did.
+pub fn manifest(node: &Node, inputs: &[KnownInput], answers: Answers) -> Manifest {
+    let stage = &node.stage;
+    let mut digests: Vec<InputDigest> = inputs.iter().map(|known| input_digest(node, known)).collect();
+    digests.sort();
+    Manifest {
         kind: stage.kind.id.clone(),
         version: stage.kind.version,
-        build: if stage.kind.version == 0 { Some(executable_digest(session)?) } else { None },
+        build: answers.build,
         params: stage.differing.clone(),
         inputs: digests,
         env: stage.env.clone(),
-        tools: tools.collect::<Result<_, StageError>>()?,
-        outputs,
-    })
+        tools: answers.tools,
+        outputs: stage.ports.outputs.iter().map(|o| (o.name.to_string(), o.record.name().to_string())).collect(),
+    }
 }
 
 /// Labels count only where a port takes several. An open port counts what its reader will see: the suffixes of one input,

@@ -36,7 +36,7 @@ pub struct Split {
 
 /// How many rows a part gets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`val` and `test` are counts, percentages such as `10%`, or maps of source to these")]
 pub enum Size {
     /// Of all rows.
     All(Amount),

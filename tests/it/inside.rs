@@ -81,6 +81,7 @@ pub fn run_inside(project: &Project, keep_going: bool) -> Ran {
         slots: Slots::new(2, Vec::new()),
         keep_going,
         forced: Vec::new(),
+        given: walk::Given::new(),
         offline: true,
         patience: Duration::from_secs(60),
         backoff: Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(4) },

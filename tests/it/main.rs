@@ -23,6 +23,7 @@ mod golden;
 mod help;
 mod houses;
 mod inside;
+mod keys;
 mod language;
 mod mask;
 mod model;

@@ -1,6 +1,6 @@
 //! Only what lies downstream of a change runs, and the reason names the leaf.
 
-use crate::project::{Project, of_four_stages, rows};
+use crate::project::{Project, flip, of_four_stages, rows};
 
 #[test]
 fn a_second_run_does_nothing() {
@@ -70,6 +70,25 @@ fn equal_bytes_cut_the_rerun_short() {
 }
 
 #[test]
+fn another_form_of_the_prompts_is_another_result() {
+    let project = Project::new(
+        "stages:
+  reviews: {use: synthetic, with: {customers: 12}}
+  read:    {use: ingest, in: {reviews: reviews.reviews, items: reviews.items}}
+  asked:   {use: prompt, in: {interactions: read, items: read}, with: {preset: paper, min_products: 1}}
+",
+    );
+    let before = project.run(&[]);
+    assert_eq!(before.code, 0, "{:?}", before.events);
+    project.edit("preset: paper", "preset: numbered");
+    let ran = project.run(&[]);
+    assert_eq!(
+        (ran.outcome("ran"), ran.reasons("asked")),
+        (vec!["asked".into()], vec!["asked.preset paper -> numbered".into()])
+    );
+}
+
+#[test]
 fn a_changed_file_is_named() {
     let project = of_four_stages();
     project.run(&[]);
@@ -111,6 +130,19 @@ fn force_runs_a_stage_again_and_equal_bytes_go_no_further() {
     project.run(&[]);
     let ran = project.run(&["--force", "parts"]);
     assert_eq!(ran.outcome("ran"), ["parts"]);
+    assert_eq!(ran.reasons("parts"), ["forced"]);
+}
+
+#[test]
+fn force_runs_a_stage_also_when_its_input_was_damaged() {
+    let project = of_four_stages();
+    project.run(&["rows"]);
+    let written = project.blobs();
+    project.run(&[]);
+    // Whatever `rows` wrote is damaged; the sizes stay, so only a reader sees it.
+    written.iter().filter(|blob| blob.metadata().unwrap().len() > 0).for_each(|blob| flip(blob, 9));
+    let ran = project.run(&["--force", "parts"]);
+    assert_eq!((ran.code, ran.outcome("ran")), (0, vec!["parts".to_string(), "rows".into()]), "{:?}", ran.events);
     assert_eq!(ran.reasons("parts"), ["forced"]);
 }
 

@@ -187,3 +187,13 @@ fn a_plan_of_very_many_cases_is_folded_for_people_and_whole_for_programs() {
     assert!(told.contains("300 cases: 901 nodes, 1 of them shared, 1200 without sharing"), "{told}");
     assert_eq!(project.plan(&["--sweep", "s"])["stages"].as_array().unwrap().len(), 901);
 }
+
+#[test]
+fn a_case_is_named_with_its_own_sweep_or_alone() {
+    let project = of_four_stages();
+    let text = std::fs::read_to_string(project.path("watershed.yaml")).unwrap();
+    project.write("watershed.yaml", &format!("{text}sweeps: {{sizes: {{grid: {{small.val: [1, 2]}}}}}}\n"));
+    let plan = |stage: &str| project.watershed(&["plan", "--sweep", "sizes", stage]).status.code();
+    assert_eq!((plan("small@val=1"), plan("small@sizes/val=1")), (Some(0), Some(0)));
+    assert_eq!((plan("small@others/val=1"), plan("small@sizes/val=9")), (Some(3), Some(3)));
+}

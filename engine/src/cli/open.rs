@@ -82,14 +82,12 @@ pub fn targets(session: &Session, choice: &Choice, common: &Common) -> Result<Ve
 /// # Errors
 /// Exit code 3 for a name that there is not.
 pub fn nodes_named(session: &Session, word: &str, common: &Common) -> Result<Vec<NodeId>, i32> {
-    let (stage, case) = word.split_once('@').map_or((word, None), |(stage, case)| (stage, Some(case)));
-    let found: Vec<NodeId> = match case {
-        None => session.graph.nodes_of(stage),
-        Some(case) => {
-            let sweep = session.study.sweep.as_ref().and_then(|sweep| case.strip_prefix(sweep.as_str()));
-            let inside = sweep.and_then(|rest| rest.strip_prefix('/'));
-            let find = |case| session.graph.find(stage, Some(case));
-            find(case).or_else(|| find(inside?)).into_iter().collect()
+    let found: Vec<NodeId> = match word.split_once('@') {
+        None => session.graph.nodes_of(word),
+        Some((stage, case)) => {
+            let own = || case.strip_prefix(session.study.sweep.as_deref()?)?.strip_prefix('/');
+            let find = |case: &str| session.graph.find(stage, Some(case));
+            find(case).or_else(|| find(own()?)).into_iter().collect()
         }
     };
     if !found.is_empty() {

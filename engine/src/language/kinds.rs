@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use crate::language::params::flatten;
+use crate::language::params::leaves;
 use crate::stage::Kind;
 
 /// All kinds of the program.
@@ -86,7 +86,7 @@ impl KindEntry {
 
     /// Returns the default parameters, dotted path to value.
     pub fn defaults(&self) -> &BTreeMap<String, Value> {
-        self.defaults.get_or_init(|| flatten(&(self.kind.defaults)()))
+        self.defaults.get_or_init(|| leaves(&(self.kind.defaults)(), self.schema()))
     }
 
     /// Returns the presets.

@@ -1,5 +1,6 @@
 //! Parameters of one stage: preset, defaults, and what differs from them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -46,7 +47,11 @@ pub fn check(stage: &str, span: Span, with: &Node, entry: &KindEntry, faults: &m
     for fault in (entry.kind.check)(&resolved) {
         faults.push(placed(&fault, stage, span, with, entry));
     }
-    let differing = differing(&flatten(&resolved), entry.defaults());
+    let mut differing = differing(&leaves(&resolved, entry.schema()), entry.defaults());
+    // The name of an expanded preset decides nothing. Without presets, `preset` is a parameter like others.
+    if !entry.presets().is_empty() {
+        differing.remove("preset");
+    }
     (faults.errors.len() == before).then_some(Params { resolved, differing })
 }
 
@@ -122,13 +127,60 @@ pub fn flatten(value: &Value) -> BTreeMap<String, Value> {
     leaves
 }
 
+/// The same for a key: no two trees that fit `schema` share their leaves.
+///
+/// In a struct a null is the parameter left out. In a map whose names the user chooses it is a value, and a name with a dot
+/// is quoted, so that it is no path.
+pub fn leaves(value: &Value, schema: &Value) -> BTreeMap<String, Value> {
+    let mut leaves = BTreeMap::new();
+    walk_typed("", value, schema, schema, &mut leaves);
+    leaves
+}
+
+fn walk_typed(path: &str, value: &Value, root: &Value, schema: &Value, leaves: &mut BTreeMap<String, Value>) {
+    let Some(map) = value.as_object().filter(|map| path.is_empty() || !map.is_empty()) else {
+        return drop(leaves.insert(path.to_string(), value.clone()));
+    };
+    let (properties, before) = (properties(map, root, schema), leaves.len());
+    for (name, inner) in map {
+        match properties.and_then(|known| known.get(name)) {
+            Some(_) if inner.is_null() => {}
+            Some(schema) => walk_typed(&join(path, name), inner, root, schema, leaves),
+            None => walk_typed(&join(path, &quoted(name)), inner, root, others(schema), leaves),
+        }
+    }
+    // A struct that is there, with nothing said in it, is not one that is left out.
+    if leaves.len() == before && !path.is_empty() {
+        leaves.insert(path.to_string(), Value::Object(Map::new()));
+    }
+}
+
+/// Returns the properties of the struct that a map is; nothing where its names are the user's.
+fn properties<'s>(map: &Map<String, Value>, root: &'s Value, schema: &'s Value) -> Option<&'s Map<String, Value>> {
+    if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
+        return properties(map, root, root.pointer(target.trim_start_matches('#'))?);
+    }
+    let own = schema.get("properties").and_then(Value::as_object);
+    let branches = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
+    let fits = |known: &&Map<String, Value>| map.keys().all(|name| known.contains_key(name));
+    own.or_else(|| branches.filter_map(|branch| properties(map, root, branch)).find(fits))
+}
+
+/// Returns the schema of what the user names in a map.
+fn others(schema: &Value) -> &Value {
+    schema.get("additionalProperties").unwrap_or(&Value::Null)
+}
+
+fn quoted(name: &str) -> Cow<'_, str> {
+    if name.contains(['.', '"']) { format!("{name:?}").into() } else { name.into() }
+}
+
 /// Returns the leaves that are not as in `defaults`. A default that was taken away is a null.
 fn differing(resolved: &BTreeMap<String, Value>, defaults: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     let changed = resolved.iter().filter(|(path, value)| !defaults.get(*path).is_some_and(|d| is_same(d, value)));
     let mut all: BTreeMap<String, Value> = changed.map(|(path, value)| (path.clone(), value.clone())).collect();
     let gone = defaults.iter().filter(|(path, value)| !resolved.contains_key(*path) && !is_empty_map(value));
     all.extend(gone.map(|(path, _)| (path.clone(), Value::Null)));
-    all.remove("preset");
     all
 }
 
@@ -175,6 +227,22 @@ mod tests {
             differing_of(json!({"a": null, "m": {}}), json!({"a": 1, "m": {"x": 2}})),
             json!({"a": null, "m": {}, "m.x": null})
         );
+    }
+
+    #[test]
+    fn no_two_trees_share_their_leaves() {
+        let nested = json!({"type": "object", "properties": {"x": {}, "y": {}}});
+        let schema = json!({
+            "properties": {"free": {"additionalProperties": true}, "known": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}]}},
+            "$defs": {"n": nested}
+        });
+        let told = |value: Value| json!(leaves(&value, &schema));
+        assert_eq!(told(json!({"free": {"a": {"b": 1}}})), json!({"free.a.b": 1}));
+        assert_eq!(told(json!({"free": {"a.b": 1}})), json!({"free.\"a.b\"": 1}));
+        assert_eq!(told(json!({"free": {"a": null}})), json!({"free.a": null}));
+        assert_eq!(told(json!({"free": {}, "known": {"x": 1, "y": null}})), json!({"free": {}, "known.x": 1}));
+        assert_eq!(told(json!({"known": {"x": null, "y": null}})), json!({"known": {}}));
+        assert_eq!(told(json!({"known": null})), json!({}));
     }
 
     #[test]

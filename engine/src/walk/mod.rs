@@ -42,7 +42,7 @@ pub struct Options {
     pub slots: Slots,
     /// Whether a failed stage leaves unrelated ones running.
     pub keep_going: bool,
-    /// Nodes that run whatever the store holds.
+    /// Nodes that run whatever the store holds, once.
     pub forced: Vec<NodeId>,
     /// Outputs of nodes that are done without being walked.
     pub given: Given,
@@ -257,7 +257,7 @@ impl<'a> Walk<'a> {
             return Some(reason::output_missing(node));
         }
         // Until it has run: a try that met a passing fault or a damaged input leaves the wish standing.
-        (self.options.forced.contains(&id) && self.state[id] != State::Done).then(|| reason::forced(node))
+        self.options.forced.contains(&id).then(|| reason::forced(node))
     }
 
     /// Returns a parent that did not finish and without which a node cannot run. Of `S@*` with `allow_missing` one case is enough.
@@ -282,16 +282,27 @@ impl<'a> Walk<'a> {
             return self.fail(reader, Ending::default(), error);
         }
         self.state[reader] = State::Waiting;
-        self.waiting_for[reader] = 1;
-        if self.state[writer] == State::Done {
+        let was_done = self.state[writer] == State::Done;
+        if was_done {
             for other in self.readers[writer].clone().into_iter().filter(|&r| r != reader) {
                 self.waiting_for[other] += usize::from(self.state[other] == State::Waiting);
             }
             self.outputs[writer] = None;
+            self.state[writer] = State::Waiting;
             self.tally.hit = self.tally.hit.saturating_sub(1);
             self.lost.insert(writer);
+        }
+        // Another input may be on its way to be made again too.
+        self.waiting_for[reader] = self.unsettled_parents(reader);
+        if was_done {
             self.look_up(writer);
         }
+    }
+
+    fn unsettled_parents(&self, id: NodeId) -> usize {
+        let parents: BTreeSet<NodeId> = self.session.graph.parents(id).collect();
+        let is_open = |&parent: &NodeId| matches!(self.state[parent], State::Waiting | State::Ready | State::Running);
+        parents.into_iter().filter(is_open).count()
     }
 
     fn settle(&mut self, id: NodeId, outputs: BTreeMap<String, Stored>, ending: Ending) {

@@ -76,12 +76,15 @@ impl<'a> Walk<'a> {
         self.running.insert(id, Running { lease: lent, cancel: watched, begun, reasons: pending.reasons });
         let (session, log, sender) = (self.session, self.log, self.sender.clone());
         let (offline, patience) = (self.options.offline, self.options.patience);
-        let forced = self.options.forced.contains(&id) || self.lost.contains(&id);
-        let anew = forced && self.tried[&id] == 1;
+        let is_lost = self.lost.contains(&id);
+        let forced = self.options.forced.contains(&id) || is_lost;
+        // A forced stage begins anew; when it is tried again, it goes on from what it has done since.
+        let fresh = forced && (is_lost || self.tried[&id] == 1);
         scope.spawn(move || {
             let lease = &lease;
+            let looking = &looked;
             let action =
-                Action { session, node: id, looked: &looked, lease, log, cancel, offline, patience, forced, anew };
+                Action { session, node: id, looked: looking, lease, log, cancel, offline, patience, forced, fresh };
             let result = action.run();
             // The walk outlives its threads, so the channel is open.
             let _ = sender.send((id, looked, result));
@@ -114,6 +117,7 @@ impl<'a> Walk<'a> {
 
     fn succeed(&mut self, id: NodeId, finished: Finished, ending: Ending) {
         self.lost.remove(&id);
+        self.options.forced.retain(|&forced| forced != id);
         let (outcome, reasons) = if finished.executed { ("ran", ending.reasons) } else { ("hit", Vec::new()) };
         let count = if finished.executed { &mut self.tally.ran } else { &mut self.tally.hit };
         *count += 1;

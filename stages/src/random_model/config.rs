@@ -104,6 +104,9 @@ pub fn complete(
     }
     full.insert("torch_dtype".into(), json!(dtype.torch_name()));
     full.shift_remove("dtype");
+    // The order in which a user writes the keys is in no key, so it must be in no byte either.
+    full.values_mut().for_each(Value::sort_all_objects);
+    full.sort_keys();
     let vocab = full.get("vocab_size").and_then(Value::as_u64).unwrap_or(0) as usize;
     if vocab < vocabulary.size {
         let last = vocabulary.size - 1;
