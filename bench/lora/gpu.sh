@@ -29,7 +29,7 @@ say() { printf '\n== %s\n' "$*" | tee -a "$out/log.txt"; }
 part() {
   local name=$1 limit=$2 begun=$SECONDS status
   shift 2
-  say "$name (at most $limit s): $*"
+  say "$name (at most $limit s)"
   timeout -k 5 "$limit" "$@" >"$work/said" 2>"$work/errors"
   status=$?
   grep '^{' "$work/said" >>"$out/findings.jsonl"
@@ -69,6 +69,7 @@ for name in $parts; do
     machine) export -f machine && export programs torch libraries python && part machine 60 bash -c machine ;;
     probe)
       ours probe 60 "$programs/gpu" probe
+      ours parts 60 "$programs/gpu" parts
       part 'probe, peer' 60 "$python" bench/lora/gpu_peer.py probe
       ;;
     train) ours training 90 "$programs/gpu" train $shape $length $labels $rows ;;

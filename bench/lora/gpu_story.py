@@ -13,7 +13,7 @@ import sys
 import time
 
 WATERSHED, FOLDER, DEVICE = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
-EPOCHS = 24 if DEVICE == "cuda" else 3
+EPOCHS = 12 if DEVICE == "cuda" else 3
 SECONDS = int(os.environ.get("SECONDS_A_RUN", "60"))
 # Losses of the same f32 training on two devices; they drift apart with the number of updates.
 NEAR = 0.02

@@ -2,8 +2,8 @@
 # Puts what bench/lora/gpu.sh needs into target/gpu/: the programs without symbols. Says which C library they ask for.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-cargo build --release --quiet -j"${JOBS:-2}" -p watershed --bin watershed
-cargo build --release --quiet -j"${JOBS:-2}" -p watershed-torch --bin watershed-torch --example gpu
+cargo build --release --quiet -j"${JOBS:-2}" --workspace --bins
+cargo build --release --quiet -j"${JOBS:-2}" --workspace --example gpu
 mkdir -p target/gpu
 for program in watershed watershed-torch examples/gpu; do
   strip -o "target/gpu/$(basename "$program")" "target/release/$program"

@@ -101,13 +101,22 @@ impl Slots {
     }
 }
 
-/// Returns the numbers of the NVIDIA device nodes.
+/// Returns the numbers by which CUDA calls the devices of this process: what `CUDA_VISIBLE_DEVICES` leaves, else from 0 on, one
+/// for each device node. A node's own number is none of them: a container that was given `/dev/nvidia3` alone calls it 0.
 pub fn nvidia_devices() -> Vec<u32> {
     let Ok(items) = std::fs::read_dir("/dev") else { return Vec::new() };
     let names = items.flatten().filter_map(|i| i.file_name().into_string().ok());
-    let mut ids: Vec<u32> = names.filter_map(|n| n.strip_prefix("nvidia")?.parse().ok()).collect();
-    ids.sort_unstable();
-    ids
+    let nodes = names.filter(|n| n.strip_prefix("nvidia").is_some_and(|id| id.parse::<u32>().is_ok())).count();
+    cuda_numbers(nodes, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
+}
+
+fn cuda_numbers(nodes: usize, visible: Option<&str>) -> Vec<u32> {
+    let all = || (0..nodes as u32).collect();
+    let Some(visible) = visible else { return all() };
+    let listed = visible.split(',').map(str::trim).filter(|id| !id.is_empty());
+    // Names such as `GPU-8932f937` are CUDA's to resolve; only numbers can be leased.
+    let numbers: Result<Vec<u32>, _> = listed.take(nodes).map(str::parse).collect();
+    numbers.unwrap_or_else(|_| all())
 }
 
 /// Returns the bytes of memory of the machine.
@@ -116,4 +125,17 @@ pub fn memory_of_machine() -> u64 {
     let kib =
         text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.map_or(u64::MAX, |k| k * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_numbered_as_cuda_does() {
+        assert_eq!(cuda_numbers(2, None), [0, 1]);
+        assert_eq!(cuda_numbers(4, Some("2, 3")), [2, 3]);
+        assert!(cuda_numbers(4, Some("")).is_empty());
+        assert_eq!(cuda_numbers(1, Some("GPU-8932f937")), [0]);
+    }
 }

@@ -1,6 +1,6 @@
 //! What a CUDA device does with a LLaMA of random weights: probes, training, generation, one JSON line a finding.
 //!
-//! `gpu probe`, `gpu train SHAPE LENGTH LABELS ROWS...` (rows of a micro-batch), `gpu generate SHAPE PROMPT NEW ROWS...`;
+//! `gpu probe`, `gpu parts` (the operations of a block of `7b`, alone), `gpu train SHAPE LENGTH LABELS ROWS...` (rows of a micro-batch), `gpu generate SHAPE PROMPT NEW ROWS...`;
 //! a shape is `7b` or `tiny`. Weights are drawn on the device, so that no file of 13 GB has to be there. `DEVICE=cpu` tries
 //! the same on a processor.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement for people, not a part of the product")]
@@ -34,6 +34,7 @@ fn main() {
     };
     match words.as_slice() {
         ["probe"] => probe(device),
+        ["parts"] => parts(device),
         ["train", shape, length, labels, rows @ ..] => {
             let model = random(shape, device);
             let [length, labels] = [length, labels].map(|text| text.parse().unwrap());
@@ -44,7 +45,9 @@ fn main() {
             let [prompt, new] = [prompt, new].map(|text| text.parse().unwrap());
             each(rows, "generate", |rows| write(&model, rows, prompt, new));
         }
-        _ => tell(json!({"error": "usage: gpu probe | gpu train|generate 7b|tiny LENGTH LABELS|NEW ROWS..."})),
+        _ => tell(
+            json!({"error": "usage: gpu probe | gpu parts | gpu train|generate 7b|tiny LENGTH LABELS|NEW ROWS..."}),
+        ),
     }
 }
 
@@ -93,7 +96,8 @@ fn probe(device: Device) {
     let square = Tensor::randn([size, size], (Kind::BFloat16, device));
     let seconds = timed(device, || square.matmul(&square));
     tell(json!({"probe": "matmul bf16", "size": size, "tflops": 2.0 * (size as f64).powi(3) / seconds / 1e12}));
-    let (a, b) = (Tensor::randn([64, 64], (Kind::Float, Device::Cpu)), Tensor::randn([64, 64], (Kind::Float, Device::Cpu)));
+    let (a, b) =
+        (Tensor::randn([64, 64], (Kind::Float, Device::Cpu)), Tensor::randn([64, 64], (Kind::Float, Device::Cpu)));
     let off = (a.to_device(device).matmul(&b.to_device(device)).to_device(Device::Cpu) - a.matmul(&b)).abs().max();
     tell(json!({"probe": "matmul f32 beside the processor's", "largest_difference": off.double_value(&[])}));
     let bytes: i64 = if is_cpu { 1 << 22 } else { 1 << 32 };
@@ -127,6 +131,60 @@ fn attention(device: Device, kv_heads: i64, kind: Kind) -> Value {
     json!({"probe": "attention", "kind": format!("{kind:?}"), "kv_heads": kv_heads, "tokens": tokens,
         "tflops": flops / seconds / 1e12, "largest_difference": off, "memory_grew_bytes": grown,
         "score_bytes": 32 * tokens * tokens * if kind == Kind::Float { 4 } else { 2 }})
+}
+
+/// Times the operations of one block of `7b`: where a slow update or a slow token loses its time.
+fn parts(device: Device) {
+    let _guard = tch::no_grad_guard();
+    let (tokens, rows, width, mlp) = if device == Device::Cpu { (64, 2, 64, 160) } else { (8192, 64, 4096, 11008) };
+    let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::BFloat16, device));
+    let part = |name: &str, work: &dyn Fn() -> Tensor| {
+        tell(json!({"part": name, "microseconds": timed(device, work) * 1e6}));
+    };
+    let small = draw(&[8]);
+    part("one small operation", &|| &small + &small);
+    let (x, wide) = (draw(&[tokens, width]), draw(&[tokens, 2 * mlp]));
+    let (qkv, gate_up, down) = (draw(&[3 * width, width]), draw(&[2 * mlp, width]), draw(&[width, mlp]));
+    let norm = draw(&[width]);
+    part("train: rms_norm", &|| x.rms_norm([width], Some(&norm), 1e-5));
+    part("train: qkv", &|| x.linear(&qkv, None::<Tensor>));
+    part("train: gate and up", &|| x.linear(&gate_up, None::<Tensor>));
+    part("train: gradient of gate and up", &|| wide.matmul(&gate_up));
+    part("train: down", &|| wide.narrow(1, 0, mlp).linear(&down, None::<Tensor>));
+    part("train: silu times up", &|| wide.narrow(1, 0, mlp).silu() * wide.narrow(1, mlp, mlp));
+    part("train: dropout", &|| x.dropout(0.05, true));
+    let (a, b) = (draw(&[8, width]), draw(&[width, 8]));
+    let low = x.matmul(&a.tr());
+    part("train: x A", &|| x.matmul(&a.tr()));
+    part("train: y + low B", &|| x.addmm(&low, &b.tr()));
+    part("train: gradient of A", &|| low.tr().matmul(&x));
+    let heads = x.view([tokens, -1, width.min(128)]);
+    let (cos, sin) = (draw(&[tokens, 1, width.min(128) / 2]), draw(&[tokens, 1, width.min(128) / 2]));
+    part("train: rotate q", &|| {
+        let halves = heads.chunk(2, -1);
+        let (low, high) = (&halves[0], &halves[1]);
+        Tensor::cat(&[low * &cos - high * &sin, high * &cos + low * &sin], -1)
+    });
+    part("train: residual", &|| &x + &x);
+    part("train: causal attention, 8 rows at once", &|| {
+        let rows = heads.unflatten(0, [8, -1]).transpose(1, 2);
+        Tensor::scaled_dot_product_attention(&rows, &rows, &rows, None::<Tensor>, 0.0, true, None, false)
+    });
+    let token = draw(&[rows, width]);
+    part("decode: qkv", &|| token.linear(&qkv, None::<Tensor>));
+    part("decode: gate and up", &|| token.linear(&gate_up, None::<Tensor>));
+    part("decode: down", &|| draw_like(&token, mlp).linear(&down, None::<Tensor>));
+    let cache = draw(&[rows, width / width.min(128), 256, width.min(128)]);
+    let (keys, q) = (cache.narrow(2, 0, 193), token.view([rows, -1, 1, width.min(128)]));
+    let attend =
+        |mask: Option<&Tensor>| Tensor::scaled_dot_product_attention(&q, &keys, &keys, mask, 0.0, false, None, false);
+    part("decode: attention", &|| attend(None));
+    let mask = Tensor::ones([rows, 1, 1, 256], (Kind::Bool, device)).narrow(3, 0, 193);
+    part("decode: attention under a mask", &|| attend(Some(&mask)));
+}
+
+fn draw_like(token: &Tensor, width: i64) -> Tensor {
+    token.narrow(1, 0, 1).expand([token.size()[0], width], false).contiguous()
 }
 
 fn timed(device: Device, work: impl Fn() -> Tensor) -> f64 {
