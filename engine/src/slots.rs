@@ -144,13 +144,13 @@ fn not_a_number(id: &str) -> StageError {
     ))
 }
 
-/// Returns the numbers of the NVIDIA device nodes.
+/// Returns the numbers by which CUDA calls this machine's devices: from 0 on, one for each device node. A node's own number is
+/// none of them: a container that was given `/dev/nvidia3` alone calls it 0.
 pub fn nvidia_devices() -> Vec<u32> {
     let Ok(items) = std::fs::read_dir("/dev") else { return Vec::new() };
     let names = items.flatten().filter_map(|i| i.file_name().into_string().ok());
-    let mut ids: Vec<u32> = names.filter_map(|n| n.strip_prefix("nvidia")?.parse().ok()).collect();
-    ids.sort_unstable();
-    ids
+    let nodes = names.filter(|n| n.strip_prefix("nvidia").is_some_and(|id| id.parse::<u32>().is_ok())).count();
+    (0..nodes as u32).collect()
 }
 
 /// Returns the bytes of memory of the machine.

@@ -9,8 +9,8 @@ pub(crate) trait Attention {
     fn attend(&mut self, layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor;
 }
 
-/// Whole rows, each seeing itself up to the current token. Rows are attended one by one: no padding is computed, and no
-/// mask keeps libtorch from its flash kernel.
+/// Whole rows, each seeing itself up to the current token. Neighbours of one length are attended at once, other rows one by
+/// one: no padding is computed, and no mask keeps libtorch from its flash kernel.
 pub(crate) struct Causal {
     /// Tokens of each row; their sum is the number of tokens.
     pub(crate) lengths: Vec<i64>,
@@ -18,15 +18,22 @@ pub(crate) struct Causal {
 
 impl Attention for Causal {
     fn attend(&mut self, _layer: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-        let split = |x: &Tensor| x.split_with_sizes(self.lengths.as_slice(), 0);
-        let rows: Vec<Tensor> =
-            split(q).iter().zip(split(k)).zip(split(v)).map(|((q, k), v)| attend_row(q, &k, &v)).collect();
-        if rows.len() == 1 { rows[0].shallow_clone() } else { Tensor::cat(&rows, 0) }
+        let groups: Vec<(i64, i64)> =
+            self.lengths.chunk_by(|a, b| a == b).map(|rows| (rows.len() as i64, rows[0])).collect();
+        if let [(rows, length)] = groups[..] {
+            return attend_rows(rows, length, q, k, v);
+        }
+        let sizes: Vec<i64> = groups.iter().map(|(rows, length)| rows * length).collect();
+        let split = |x: &Tensor| x.split_with_sizes(sizes.as_slice(), 0);
+        let parts = split(q).into_iter().zip(split(k)).zip(split(v)).zip(&groups);
+        let attended = parts.map(|(((q, k), v), (rows, length))| attend_rows(*rows, *length, &q, &k, &v));
+        Tensor::cat(&attended.collect::<Vec<_>>(), 0)
     }
 }
 
-fn attend_row(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    let heads_first = |x: &Tensor| x.transpose(0, 1).unsqueeze(0);
+/// Attends `rows` rows of `length` tokens each.
+fn attend_rows(rows: i64, length: i64, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    let heads_first = |x: &Tensor| x.unflatten(0, [rows, length]).transpose(1, 2);
     let is_grouped = q.size()[1] != k.size()[1];
     let out = Tensor::scaled_dot_product_attention(
         &heads_first(q),
@@ -38,5 +45,5 @@ fn attend_row(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
         None,
         is_grouped,
     );
-    out.squeeze_dim(0).transpose(0, 1)
+    out.transpose(1, 2).flatten(0, 1)
 }

@@ -1,13 +1,12 @@
 //! One transformer block of LLaMA (Touvron et al. 2023): attention and gated MLP, each behind RMSNorm and a residual.
 
 use tch::Tensor;
-use watershed_weights::ModelFiles;
 
 use crate::attention::Attention;
 use crate::linear::Linear;
 use crate::lora::{Active, Target};
-use crate::model::{Placement, load_tensor};
 use crate::rope::Angles;
+use crate::source::Source;
 use crate::{Lora, Result};
 
 /// A block's weights.
@@ -31,13 +30,13 @@ pub(crate) struct Pass<'a> {
 }
 
 impl Block {
-    pub(crate) fn load(files: &ModelFiles, layer: usize, place: Placement) -> Result<Block> {
-        let norm = |name: &str| load_tensor(files, &format!("model.layers.{layer}.{name}.weight"), place);
-        let linear = |targets: &[Target]| Linear::load(files, layer, targets, place);
+    pub(crate) fn load(source: &dyn Source, layer: usize) -> Result<Block> {
+        let norm = |name: &str| source.tensor(&format!("model.layers.{layer}.{name}.weight"));
+        let linear = |targets: &[Target]| Linear::load(source, layer, targets);
         Ok(Block {
             layer,
-            head_dim: files.config().head_dim as i64,
-            eps: files.config().rms_eps,
+            head_dim: source.config().head_dim as i64,
+            eps: source.config().rms_eps,
             attention_norm: norm("input_layernorm")?,
             qkv: linear(&[Target::Q, Target::K, Target::V])?,
             output: linear(&[Target::O])?,

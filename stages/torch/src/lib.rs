@@ -17,6 +17,7 @@ mod packed;
 mod peft;
 mod pick;
 mod rope;
+mod source;
 mod state;
 
 pub mod device;

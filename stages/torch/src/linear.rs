@@ -3,10 +3,9 @@
 //! q, k and v (and gate and up) read the same vector: one matrix product of all their rows replaces three.
 
 use tch::{Kind, Tensor};
-use watershed_weights::ModelFiles;
 
 use crate::lora::{Active, Target};
-use crate::model::{Placement, load_tensor};
+use crate::source::Source;
 use crate::{Lora, Result};
 
 /// One or several projections as one weight.
@@ -21,12 +20,12 @@ pub(crate) struct Linear {
 
 impl Linear {
     /// Loads the `targets` of block `layer`.
-    pub(crate) fn load(files: &ModelFiles, layer: usize, targets: &[Target], place: Placement) -> Result<Linear> {
-        let projections = files.config().projections();
+    pub(crate) fn load(source: &dyn Source, layer: usize, targets: &[Target]) -> Result<Linear> {
+        let projections = source.config().projections();
         let shapes: Vec<_> = targets.iter().map(|target| projections[*target as usize]).collect();
         let load = |suffix: &str| {
             let names = shapes.iter().map(|(name, _, _)| format!("model.layers.{layer}.{name}.{suffix}"));
-            names.map(|name| load_tensor(files, &name, place)).collect::<Result<Vec<_>>>()
+            names.map(|name| source.tensor(&name)).collect::<Result<Vec<_>>>()
         };
         let bias = if shapes[0].2 { Some(Tensor::cat(&load("bias")?, 0)) } else { None };
         let mut weights = load("weight")?;

@@ -1,12 +1,13 @@
 //! A LLaMA model on a device.
 
 use tch::{Device, Kind, Tensor};
-use watershed_weights::{Dtype, LlamaConfig, ModelFiles};
+use watershed_weights::{LlamaConfig, ModelFiles};
 
 use crate::attention::{Attention, Causal};
 use crate::block::{Block, Pass, rms_norm};
 use crate::lora::Active;
 use crate::rope::Rope;
+use crate::source::{Random, Source, Stored};
 use crate::{Error, Lora, Result};
 
 /// The type that matrices are kept and multiplied in; softmax, loss, gradients and optimiser are always f32.
@@ -44,15 +45,28 @@ impl Model {
     /// # Errors
     /// [`Error::Weights`] when a tensor cannot be read.
     pub fn load(files: &ModelFiles, compute: Compute, device: Device) -> Result<Model> {
-        let _guard = tch::no_grad_guard();
         let place = Placement { device, kind: compute.kind() };
-        let config = files.config().clone();
-        let embedding = load_tensor(files, "model.embed_tokens.weight", place)?;
-        let head = if config.tied { embedding.shallow_clone() } else { load_tensor(files, "lm_head.weight", place)? };
+        Model::of(&Stored { files, place }, place)
+    }
+
+    /// Returns a model of this shape with random weights, drawn on `device`: for measurements of models that are not there.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when the device has no room for it.
+    pub fn random(config: &LlamaConfig, compute: Compute, device: Device) -> Result<Model> {
+        let place = Placement { device, kind: compute.kind() };
+        Model::of(&Random::new(config, place), place)
+    }
+
+    fn of(source: &dyn Source, place: Placement) -> Result<Model> {
+        let _guard = tch::no_grad_guard();
+        let config = source.config().clone();
+        let embedding = source.tensor("model.embed_tokens.weight")?;
+        let head = if config.tied { embedding.shallow_clone() } else { source.tensor("lm_head.weight")? };
         Ok(Model {
-            blocks: (0..config.layers).map(|layer| Block::load(files, layer, place)).collect::<Result<_>>()?,
-            norm: load_tensor(files, "model.norm.weight", place)?,
-            rope: Rope::new(&config, device),
+            blocks: (0..config.layers).map(|layer| Block::load(source, layer)).collect::<Result<_>>()?,
+            norm: source.tensor("model.norm.weight")?,
+            rope: Rope::new(&config, place.device),
             config,
             place,
             embedding,
@@ -164,19 +178,6 @@ impl Compute {
             Compute::Bf16 => Kind::BFloat16,
         }
     }
-}
-
-/// Loads one tensor to where it belongs. Plain floats cross as they are stored; only quantised ones are expanded first.
-pub(crate) fn load_tensor(files: &ModelFiles, name: &str, place: Placement) -> Result<Tensor> {
-    let view = files.tensor(name)?;
-    let shape: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
-    let stored = match view.dtype() {
-        Dtype::F32 => Tensor::f_from_data_size(view.bytes(), &shape, Kind::Float)?,
-        Dtype::F16 => Tensor::f_from_data_size(view.bytes(), &shape, Kind::Half)?,
-        Dtype::Bf16 => Tensor::f_from_data_size(view.bytes(), &shape, Kind::BFloat16)?,
-        _ => Tensor::from_slice(&view.to_f32()).view(shape.as_slice()),
-    };
-    Ok(stored.f_to_device(place.device)?.f_to_kind(place.kind)?)
 }
 
 #[cfg(test)]
