@@ -196,6 +196,7 @@ mod tests {
 
     fn stage(run: RunKeys) -> StageDef {
         StageDef {
+            line: 0,
             name: "a".into(),
             kind: Arc::new(kind(Reproducible::Yes)),
             params: Value::Null,

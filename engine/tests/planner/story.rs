@@ -305,7 +305,9 @@ fn shape(dice: &mut Dice, count: usize) -> Vec<NaiveStage> {
     let (kind, mut stages) = (dice.below(5), Vec::new());
     for i in 0..count {
         let mut reads = BTreeMap::new();
-        let mut read = |number: usize, source: Source| drop(reads.insert(format!("l{number}"), source));
+        let mut read = |number: usize, source: Source| {
+            reads.insert(format!("l{number}"), source);
+        };
         let whole = |stage: usize| Source::Stage(stage, None);
         match kind {
             _ if i == 0 => read(0, Source::File(0)),
