@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use petgraph::Direction::Incoming;
@@ -118,14 +119,19 @@ pub struct Sharing {
 pub struct Graph {
     /// The nodes.
     pub nodes: Vec<Node>,
-    by_stage: HashMap<String, ByCase>,
+    /// Number of each case that has a label.
+    cases: HashMap<String, usize>,
+    /// Number of the case without one.
+    plain: Option<usize>,
+    /// The nodes of each stage by the case's number.
+    by_stage: HashMap<String, Vec<Option<NodeId>>>,
 }
 
-/// The nodes of one stage by case.
-#[derive(Default)]
-struct ByCase {
-    plain: Option<NodeId>,
-    cases: HashMap<String, NodeId>,
+/// A case being placed.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    number: usize,
+    label: Option<&'a str>,
 }
 
 impl Graph {
@@ -135,40 +141,48 @@ impl Graph {
         let distinct = distinct(&cases);
         let order = stage_order(&distinct);
         let gathering = if study.sweep.is_some() { gathering(study, &order) } else { HashSet::new() };
-        let stages: Vec<HashMap<&str, &Arc<StageDef>>> = cases.iter().map(|(_, stages)| by_name(stages)).collect();
-        let mut graph = Graph::default();
+        let positions = positions(&cases);
+        let mut graph = Graph { plain: cases.iter().position(|(label, _)| label.is_none()), ..Graph::default() };
+        let labelled = cases.iter().enumerate().filter_map(|(number, (label, _))| Some((label.clone()?, number)));
+        graph.cases = labelled.collect();
         for name in order {
             let mut merged = Merged { once: gathering.contains(name), ..Merged::default() };
-            for ((label, _), stages) in cases.iter().zip(&stages) {
-                if let Some(stage) = stages.get(name) {
-                    graph.place(study, label.as_deref(), stage, &mut merged);
+            let mut nodes = vec![None; cases.len()];
+            for (number, ((label, stages), positions)) in cases.iter().zip(&positions).enumerate() {
+                if let Some(&at) = positions.get(name) {
+                    let place = Place { number, label: label.as_deref() };
+                    nodes[number] = Some(graph.place(study, place, stages[at], &mut merged));
                 }
             }
+            graph.by_stage.insert(name.to_string(), nodes);
         }
         graph
     }
 
-    fn place(&mut self, study: &Study, label: Option<&str>, stage: &Arc<StageDef>, merged: &mut Merged) {
-        let parents = self.parents_in(label, stage);
-        let before = self.nodes.len();
-        let id = merged.find(stage, &parents).unwrap_or_else(|| self.add(study, label, stage, merged));
-        merged.wired.insert((Arc::as_ptr(stage), parents), id);
+    fn place(&mut self, study: &Study, place: Place<'_>, stage: &Arc<StageDef>, merged: &mut Merged) -> NodeId {
+        if let Some(only) = merged.only() {
+            return only;
+        }
+        let (seen, before) = ((Arc::as_ptr(stage), self.parents_in(place, stage)), self.nodes.len());
+        let known = merged.wired.get(&seen).copied();
+        let id = known.unwrap_or_else(|| self.add(study, place, stage, merged));
+        merged.wired.insert(seen, id);
         // A node of the plain pipeline stays without cases, also when a case of a named sweep is the same work.
         let plain = id < before && self.nodes[id].cases.is_empty();
-        if let (Some(label), false, false) = (label, merged.once, plain) {
+        if let (Some(label), false, false) = (place.label, merged.once, plain) {
             self.nodes[id].cases.push(label.to_string());
         }
-        let by_case = self.by_stage.entry(stage.name.clone()).or_default();
-        match label {
-            Some(label) => drop(by_case.cases.insert(label.to_string(), id)),
-            None => by_case.plain = Some(id),
-        }
+        id
     }
 
     /// Returns the node of a stage in a case.
     pub fn find(&self, stage: &str, case: Option<&str>) -> Option<NodeId> {
-        let by_case = self.by_stage.get(stage)?;
-        case.map_or(by_case.plain, |case| by_case.cases.get(case).copied())
+        let number = case.map_or(self.plain, |case| self.cases.get(case).copied())?;
+        self.at(stage, number)
+    }
+
+    fn at(&self, stage: &str, number: usize) -> Option<NodeId> {
+        self.by_stage.get(stage)?[number]
     }
 
     /// Returns all nodes of a stage.
@@ -212,8 +226,8 @@ impl Graph {
     }
 
     /// Adds a node, unless one of the stage's is of equal structure.
-    fn add(&mut self, study: &Study, label: Option<&str>, stage: &Arc<StageDef>, merged: &mut Merged) -> NodeId {
-        let inputs = self.wire(study, label, stage);
+    fn add(&mut self, study: &Study, place: Place<'_>, stage: &Arc<StageDef>, merged: &mut Merged) -> NodeId {
+        let inputs = self.wire(study, place, stage);
         let next = self.nodes.len();
         let id = *merged.nodes.entry(Structure::of(stage, &inputs)).or_insert(next);
         if id == next {
@@ -223,17 +237,17 @@ impl Graph {
     }
 
     /// Returns, of what a stage reads in its own case, the nodes: all of its inputs that may differ from case to case.
-    fn parents_in(&self, label: Option<&str>, stage: &StageDef) -> Vec<Option<NodeId>> {
+    fn parents_in(&self, place: Place<'_>, stage: &StageDef) -> Vec<Option<NodeId>> {
         let own = stage.inputs.iter().filter_map(|binding| match &binding.source {
-            Source::Output { stage, case: CaseRef::Same, .. } => Some(self.find(stage, label)),
+            Source::Output { stage, case: CaseRef::Same, .. } => Some(self.at(stage, place.number)),
             _ => None,
         });
         own.collect()
     }
 
-    fn wire(&self, study: &Study, label: Option<&str>, stage: &StageDef) -> Vec<NodeInput> {
+    fn wire(&self, study: &Study, place: Place<'_>, stage: &StageDef) -> Vec<NodeInput> {
         let mut inputs: Vec<NodeInput> =
-            stage.inputs.iter().flat_map(|binding| self.sources(study, label, binding, stage.allow_missing)).collect();
+            stage.inputs.iter().flat_map(|binding| self.sources(study, place, binding, stage.allow_missing)).collect();
         if stage.ports.told_cases && inputs.iter().any(|input| input.gathered) {
             inputs.push(told_of_cases());
         }
@@ -241,7 +255,7 @@ impl Graph {
         inputs
     }
 
-    fn sources(&self, study: &Study, label: Option<&str>, binding: &Binding, allow_missing: bool) -> Vec<NodeInput> {
+    fn sources(&self, study: &Study, place: Place<'_>, binding: &Binding, allow_missing: bool) -> Vec<NodeInput> {
         let gathers = matches!(binding.source, Source::Output { case: CaseRef::All, .. });
         let input = |label: &str, from: From| NodeInput {
             port: binding.port.clone(),
@@ -258,7 +272,7 @@ impl Graph {
         let from = |node| From::Node { node, port: port.clone(), inside: inside.clone() };
         let find = |case: Option<&str>| self.find(stage, case);
         match wanted {
-            CaseRef::Same => find(label).map(|n| input(&binding.label, from(n))).into_iter().collect(),
+            CaseRef::Same => self.at(stage, place.number).map(|n| input(&binding.label, from(n))).into_iter().collect(),
             CaseRef::Named { sweep, case } => {
                 let node = find(Some(&format!("{sweep}/{case}"))).or_else(|| find(Some(case)));
                 node.map(|n| input(&binding.label, from(n))).into_iter().collect()
@@ -316,6 +330,17 @@ fn asked<'a>(source: &'a Source, wanted_sweep: &str, wanted_case: &str) -> Optio
     }
 }
 
+/// Returns, for each case, where its stages stand. Most cases have them where the one before has them, and share its answer.
+fn positions<'a>(cases: &[(Option<String>, Vec<&'a Arc<StageDef>>)]) -> Vec<Rc<HashMap<&'a str, usize>>> {
+    let mut all: Vec<Rc<HashMap<&str, usize>>> = Vec::with_capacity(cases.len());
+    for (number, (_, stages)) in cases.iter().enumerate() {
+        let names = stages.iter().map(|stage| stage.name.as_str());
+        let before = all.last().filter(|_| cases[number - 1].1.iter().map(|s| s.name.as_str()).eq(names.clone()));
+        all.push(before.cloned().unwrap_or_else(|| Rc::new(names.enumerate().map(|(at, name)| (name, at)).collect())));
+    }
+    all
+}
+
 fn by_name<'a>(stages: &[&'a Arc<StageDef>]) -> HashMap<&'a str, &'a Arc<StageDef>> {
     stages.iter().map(|s| (s.name.as_str(), *s)).collect()
 }
@@ -330,11 +355,9 @@ struct Merged {
 }
 
 impl Merged {
-    fn find(&self, stage: &Arc<StageDef>, parents: &[Option<NodeId>]) -> Option<NodeId> {
-        if self.once {
-            return self.nodes.values().next().copied();
-        }
-        self.wired.get(&(Arc::as_ptr(stage), parents.to_vec())).copied()
+    /// Returns the node of a stage that exists once, if it exists.
+    fn only(&self) -> Option<NodeId> {
+        self.nodes.values().next().copied().filter(|_| self.once)
     }
 }
 

@@ -49,6 +49,8 @@ pub fn plan(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32
         _ => out::say(text(&session, &lines)),
     }
     let pending = lines.iter().any(|l| !matches!(l.state, State::Hit(..)));
+    // The process ends: giving ten thousand cases back piece by piece takes a tenth of the time of planning them.
+    std::mem::forget((session, lines));
     if pending && options.exit_code { PENDING } else { 0 }
 }
 
