@@ -109,7 +109,7 @@ fn a_damaged_copy_is_fetched_again() {
     flip(&project.blobs().into_iter().find(is_copy).unwrap(), 100);
     let again: Ran = project.run(&["--force", "rows"]);
     assert_eq!((again.code, server.times_asked()), (0, 2));
-    assert_eq!(again.outcome("ran"), [fetch_stage(&text)]);
+    assert_eq!(again.outcome("ran"), [fetch_stage(&text), "rows".into()]);
 }
 
 /// A project beside a cache with one snapshot, whose files link to blobs.

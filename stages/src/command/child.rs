@@ -35,6 +35,7 @@ pub enum Ended {
 /// When it cannot be started, or the job is cancelled; the whole group is gone then.
 pub fn run(mut process: Process, program: &str, log: &mut LogFile, job: &Job) -> Result<Ended, StageError> {
     process.stdin(Stdio::null()).stdout(log.stdio()?).stderr(log.stdio()?).process_group(0);
+    guard::ready();
     let child = process.spawn().map_err(|e| cannot_start(program, &e))?;
     guard::watch(child.id());
     let mut group = Group { exit: ExitWatch::of(&child), child };

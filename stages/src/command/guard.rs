@@ -23,6 +23,11 @@ for group in $live; do kill -9 "-$group" 2>/dev/null; done"#;
 
 static GUARD: OnceLock<Mutex<Option<ChildStdin>>> = OnceLock::new();
 
+/// Starts the guard if there is none yet: before a child starts, or a kill while the guard itself starts is not seen.
+pub fn ready() {
+    GUARD.get_or_init(|| Mutex::new(start()));
+}
+
 /// Notes a group that has started.
 pub fn watch(group: u32) {
     tell('+', group);
