@@ -81,7 +81,7 @@ pub enum CacheError {
         why: &'static str,
     },
     /// Another process holds a lock for too long.
-    #[error("another process has held `{}` for {waited_s} s; end it, or wait longer", path.display())]
+    #[error("another process has held `{}` for {waited_s} s; end it, or wait longer with `--lock-timeout`", path.display())]
     Busy {
         /// The lock.
         path: PathBuf,

@@ -12,6 +12,9 @@ pub enum StageError {
     /// The machine's fault: disk full, device or program missing (exit 6).
     #[error("{0}")]
     Environment(String),
+    /// Another process held a lock for too long (exit 5).
+    #[error("{0}")]
+    Busy(String),
     /// A passing fault; `run.retries` counts these.
     #[error("{0}")]
     Retry(String),

@@ -217,14 +217,16 @@ fn finish(tally: &Tally, cancelled: bool, missed: bool, log: &RunLog) -> &'stati
     outcome
 }
 
-/// Signal first, then the environment, then failures.
+/// Signal first, then the environment, then a lock that was not to be had, then failures.
 fn exit_code(tally: &Tally, outcome: &str) -> i32 {
     if let Some(signal) = signal::received() {
         return 128 + signal;
     }
     let environment = tally.failed.iter().any(|(_, e)| matches!(e, StageError::Environment(_)));
+    let busy = tally.failed.iter().any(|(_, e)| matches!(e, StageError::Busy(_)));
     match outcome {
         _ if environment => 6,
+        _ if busy => 5,
         "ok" => 0,
         "cancelled" => 130,
         _ => 1,

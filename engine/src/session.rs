@@ -100,9 +100,11 @@ impl Session {
 
 /// Returns a store's error as a stage's: a machine without room is the environment's fault.
 pub fn store_error(error: CacheError) -> StageError {
-    if error.is_environment() {
-        StageError::Environment(format!("{error}; free some space or check the folder's permissions, then run again"))
-    } else {
-        StageError::Failed(error.to_string())
+    match error {
+        _ if error.is_environment() => StageError::Environment(format!(
+            "{error}; free some space or check the folder's permissions, then run again"
+        )),
+        CacheError::Busy { .. } => StageError::Busy(error.to_string()),
+        _ => StageError::Failed(error.to_string()),
     }
 }

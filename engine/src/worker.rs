@@ -68,7 +68,7 @@ impl Own {
     /// Returns the line for an error.
     pub fn error(error: &StageError) -> Own {
         let (class, message) = match error {
-            StageError::Failed(m) => ("failed", m.clone()),
+            StageError::Failed(m) | StageError::Busy(m) => ("failed", m.clone()),
             StageError::Environment(m) => ("environment", m.clone()),
             StageError::Retry(m) => ("retry", m.clone()),
             StageError::Cancelled => ("cancelled", String::new()),

@@ -67,3 +67,21 @@ fn eight_processes_on_one_store_execute_each_action_once() {
     assert_eq!(runs.iter().map(|ran| ran.outcome("ran").len()).sum::<usize>(), 10);
     assert_eq!(runs.iter().map(|ran| ran.outcome("hit").len()).sum::<usize>(), 70);
 }
+
+#[test]
+fn a_run_that_may_not_wait_for_another_ends_with_exit_5() {
+    let waits = "touch ../begun; for i in $(seq 500); do test -e ../go && break; sleep 0.02; done; echo > $OUT_out";
+    let project = Project::new(&format!("stages:\n  long: {{use: command, with: {{shell: '{waits}'}}}}\n"));
+    let mut first = project.command(&["run"]).stdout(Stdio::null()).spawn().unwrap();
+    let begun = || files(&project.store().join("tmp")).iter().any(|path| path.ends_with("begun"));
+    while !begun() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let second = project.run(&["--lock-timeout", "0"]);
+    assert_eq!(second.code, 5);
+    assert!(second.error("long").contains("end it, or wait longer with `--lock-timeout`"), "{}", second.error("long"));
+    let place = files(&project.store().join("tmp")).into_iter().find(|path| path.ends_with("begun")).unwrap();
+    std::fs::write(place.with_file_name("go"), "").unwrap();
+    assert!(first.wait().unwrap().success());
+    assert_eq!(project.run(&["--lock-timeout", "0"]).outcome("hit"), ["long"]);
+}

@@ -37,3 +37,35 @@ fn a_teacher_that_accepts_and_never_answers_is_given_up_in_time() {
         assert!(error.contains(word), "`{word}` is not in: {error}");
     }
 }
+
+#[test]
+fn a_sweep_that_pays_for_one_stage_in_every_case_asks_first() {
+    let nobody = crate::server::Server::address_of_nobody();
+    let project = Project::new(&format!(
+        "stages:
+  rows:   {{use: examples, in: {{files: ./data.jsonl}}}}
+  labels:
+    use: teacher-label
+    in: {{prompts: rows}}
+    with: {{backend: openai, endpoint: \"{nobody}\", model: tiny}}
+    run: {{request_retries: 0, request_timeout: 1s}}
+sweeps:
+  models: {{grid: {{labels.model: [small, large]}}}}
+  limits: {{grid: {{labels.run.concurrency: [1, 2]}}}}
+"
+    ));
+    project.write("data.jsonl", &rows(3));
+    let refused = project.watershed(&["run", "--sweep", "models"]);
+    let (told, why) = (String::from_utf8_lossy(&refused.stdout), String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(refused.status.code(), Some(2), "{told}{why}");
+    assert!(
+        why.contains("the cases of sweep `models` pay for stage `labels` 2 times") && why.contains("`--yes`"),
+        "{why}"
+    );
+    assert!(told.contains("calls unknown until `rows` has run"), "{told}");
+    // It goes as far as the silent teacher when it may, and when the cases share what is paid for.
+    for arguments in [["--sweep", "models", "--yes"], ["--sweep", "limits", "--keep-going"]] {
+        let ran = project.run(&arguments);
+        assert_eq!((ran.code, ran.outcome("failed").is_empty()), (1, false), "{arguments:?}");
+    }
+}

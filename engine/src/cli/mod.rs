@@ -18,6 +18,7 @@ mod open;
 mod out;
 mod pick;
 mod plan;
+mod price;
 mod report;
 mod run;
 mod runs;

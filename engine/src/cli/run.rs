@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use watershed_cache::Store;
 
-use super::{Choice, Common, Format, open, out, plan};
+use super::{Choice, Common, Format, open, out, plan, price};
 use crate::backoff::Backoff;
 use crate::compiled::{Compiled, Question, layout_of};
 use crate::edit::Edit;
@@ -61,13 +61,16 @@ pub struct Options {
     /// CUDA devices that stages may use, for example 0,2 (default: those of CUDA_VISIBLE_DEVICES, else all).
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     gpus: Option<Vec<u32>>,
+    /// Seconds to wait for another process that executes the same action, before the run ends with exit code 5 (default: a day).
+    #[arg(long, value_name = "SECONDS", default_value_t = 24 * 3600)]
+    lock_timeout: u64,
+    /// Lets the cases of a sweep each pay for the same stage.
+    #[arg(long)]
+    yes: bool,
     /// Where stages run; this version has `local` only.
     #[arg(long, default_value = "local", value_parser = ["local"])]
     executor: String,
 }
-
-/// How long a run waits for another process that executes the same action.
-const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
     let standing = Standing::of(options, common);
@@ -81,6 +84,9 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
     };
     if options.frozen {
         return frozen(options, &session, &targets, common);
+    }
+    if let Some(code) = price::refuse(&session, &targets, common).filter(|_| !options.yes) {
+        return code;
     }
     let walk_options = match walk_options(options, &session, common) {
         Ok(walk_options) => walk_options,
@@ -190,7 +196,7 @@ fn walk_options(options: &Options, session: &Session, common: &Common) -> Result
         forced: forced(options, session, common)?,
         given: BTreeMap::new(),
         offline: options.offline,
-        patience: PATIENCE,
+        patience: Duration::from_secs(options.lock_timeout),
         backoff: Backoff { base: options.backoff, ..Backoff::default() },
         cancel: signal::cancel_on_termination(),
     })
