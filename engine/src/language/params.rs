@@ -46,7 +46,7 @@ pub fn check(stage: &str, span: Span, with: &Node, entry: &KindEntry, faults: &m
     for fault in (entry.kind.check)(&resolved) {
         faults.push(placed(&fault, stage, span, with, entry));
     }
-    let differing = differing(&flatten(&resolved), entry.defaults());
+    let differing = differing(&resolved, entry.defaults());
     (faults.errors.len() == before).then_some(Params { resolved, differing })
 }
 
@@ -123,13 +123,53 @@ pub fn flatten(value: &Value) -> BTreeMap<String, Value> {
 }
 
 /// Returns the leaves that are not as in `defaults`. A default that was taken away is a null.
-fn differing(resolved: &BTreeMap<String, Value>, defaults: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
-    let changed = resolved.iter().filter(|(path, value)| !defaults.get(*path).is_some_and(|d| is_same(d, value)));
-    let mut all: BTreeMap<String, Value> = changed.map(|(path, value)| (path.clone(), value.clone())).collect();
-    let gone = defaults.iter().filter(|(path, value)| !resolved.contains_key(*path) && !is_empty_map(value));
-    all.extend(gone.map(|(path, _)| (path.clone(), Value::Null)));
+fn differing(resolved: &Value, defaults: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    let mut changed = Changed { defaults, path: String::new(), kept: 0, all: BTreeMap::new() };
+    changed.walk(resolved);
+    let Changed { kept, mut all, .. } = changed;
+    if kept < defaults.len() {
+        let leaves = flatten(resolved);
+        let gone = defaults.iter().filter(|(path, value)| !leaves.contains_key(*path) && !is_empty_map(value));
+        all.extend(gone.map(|(path, _)| (path.clone(), Value::Null)));
+    }
     all.remove("preset");
     all
+}
+
+/// Leaves that differ, found without writing down the many that do not.
+struct Changed<'a> {
+    defaults: &'a BTreeMap<String, Value>,
+    path: String,
+    /// Leaves that have a default.
+    kept: usize,
+    all: BTreeMap<String, Value>,
+}
+
+impl Changed<'_> {
+    fn walk(&mut self, value: &Value) {
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                let length = self.path.len();
+                for (key, value) in map {
+                    if length > 0 {
+                        self.path.push('.');
+                    }
+                    self.path.push_str(key);
+                    self.walk(value);
+                    self.path.truncate(length);
+                }
+            }
+            Value::Null => {}
+            _ if self.path.is_empty() => {}
+            _ => {
+                let default = self.defaults.get(&self.path);
+                self.kept += usize::from(default.is_some());
+                if !default.is_some_and(|default| is_same(default, value)) {
+                    self.all.insert(self.path.clone(), value.clone());
+                }
+            }
+        }
+    }
 }
 
 /// Compares as numbers where both are: `1` is `1.0`.
@@ -155,7 +195,7 @@ mod tests {
     use super::*;
 
     fn differing_of(resolved: Value, defaults: Value) -> Value {
-        json!(differing(&flatten(&resolved), &flatten(&defaults)))
+        json!(differing(&resolved, &flatten(&defaults)))
     }
 
     #[test]
