@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -164,9 +165,15 @@ impl Graph {
             return only;
         }
         let (seen, before) = ((Arc::as_ptr(stage), self.parents_in(place, stage)), self.nodes.len());
-        let known = merged.wired.get(&seen).copied();
-        let id = known.unwrap_or_else(|| self.add(study, place, stage, merged));
-        merged.wired.insert(seen, id);
+        let id = match merged.wired.get(&seen) {
+            Some(known) => *known,
+            None => {
+                let alike = merged.alike.entry((likeness(stage), seen.1.clone())).or_default();
+                let id = self.add(self.wire(study, place, stage), stage, alike);
+                merged.wired.insert(seen, id);
+                id
+            }
+        };
         // A node of the plain pipeline stays without cases, also when a case of a named sweep is the same work.
         let plain = id < before && self.nodes[id].cases.is_empty();
         if let (Some(label), false, false) = (place.label, merged.once, plain) {
@@ -225,15 +232,14 @@ impl Graph {
         self.nodes[id].inputs.iter().filter_map(|input| input.from.node())
     }
 
-    /// Adds a node, unless one of the stage's is of equal structure.
-    fn add(&mut self, study: &Study, place: Place<'_>, stage: &Arc<StageDef>, merged: &mut Merged) -> NodeId {
-        let inputs = self.wire(study, place, stage);
-        let next = self.nodes.len();
-        let id = *merged.nodes.entry(Structure::of(stage, &inputs)).or_insert(next);
-        if id == next {
-            self.nodes.push(Node { stage: stage.clone(), cases: Vec::new(), inputs });
+    /// Adds a node, unless one of those alike is of equal structure.
+    fn add(&mut self, inputs: Vec<NodeInput>, stage: &Arc<StageDef>, alike: &mut Vec<NodeId>) -> NodeId {
+        if let Some(equal) = alike.iter().find(|&&id| is_equal(&self.nodes[id], stage, &inputs)) {
+            return *equal;
         }
-        id
+        self.nodes.push(Node { stage: stage.clone(), cases: Vec::new(), inputs });
+        alike.push(self.nodes.len() - 1);
+        self.nodes.len() - 1
     }
 
     /// Returns, of what a stage reads in its own case, the nodes: all of its inputs that may differ from case to case.
@@ -345,39 +351,34 @@ fn by_name<'a>(stages: &[&'a Arc<StageDef>]) -> HashMap<&'a str, &'a Arc<StageDe
     stages.iter().map(|s| (s.name.as_str(), *s)).collect()
 }
 
-/// The nodes of one stage so far, by structure; `once` merges them all.
+/// The nodes of one stage so far; `once` merges them all.
 #[derive(Default)]
 struct Merged {
-    nodes: HashMap<Structure, NodeId>,
-    /// The same by what makes two cases' nodes equal at a glance: the stage they share, and what it reads.
+    /// By what makes two cases' nodes equal at a glance: the stage they share, and what it reads.
     wired: HashMap<(*const StageDef, Vec<Option<NodeId>>), NodeId>,
+    /// By what equal nodes have in common, which some others may have too.
+    alike: HashMap<(u64, Vec<Option<NodeId>>), Vec<NodeId>>,
     once: bool,
 }
 
 impl Merged {
     /// Returns the node of a stage that exists once, if it exists.
     fn only(&self) -> Option<NodeId> {
-        self.nodes.values().next().copied().filter(|_| self.once)
+        self.wired.values().next().copied().filter(|_| self.once)
     }
 }
 
-#[derive(PartialEq, Eq, Hash)]
-struct Structure {
-    kind: String,
-    params: String,
-    env: Vec<(String, String)>,
-    inputs: Vec<NodeInput>,
+/// Returns a number that stages of equal parameters have in common.
+fn likeness(stage: &StageDef) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    stage.differing.iter().for_each(|(path, value)| (path, value).hash(&mut hasher));
+    hasher.finish()
 }
 
-impl Structure {
-    fn of(stage: &StageDef, inputs: &[NodeInput]) -> Structure {
-        Structure {
-            kind: stage.kind.id.clone(),
-            params: serde_json::to_string(&stage.differing).unwrap_or_default(),
-            env: stage.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-            inputs: inputs.to_vec(),
-        }
-    }
+/// Says whether two nodes of a stage are the same work.
+fn is_equal(node: &Node, stage: &StageDef, inputs: &[NodeInput]) -> bool {
+    let own = &node.stage;
+    own.kind.id == stage.kind.id && own.differing == stage.differing && own.env == stage.env && node.inputs == inputs
 }
 
 /// Returns the stages of all cases, those that cases share once.
