@@ -113,7 +113,7 @@ fn what_reaches_beyond_one_stage_goes_the_long_way() {
         ("alone:", "lonely:", (0, 5)),
         ("  alone:", "  new: {use: command, with: {shell: 'echo new > $OUT_out'}}\n  alone:", (1, 5)),
         ("echo alone > $OUT_out'}}   #", "echo alone > $OUT_out'}}\nrun: {cpus: 1}\n#", (0, 5)),
-        ("in: {x: left, y: right}", "in: {x: left, y: alone}", (1, 4)),
+        ("in: {x: left, y: right}", "in: {x: left, y: top}", (1, 4)),
         ("'echo alone >", "&a 'echo anchored >", (1, 4)),
         ("echo left >>", "echo ${params.word} >>", (2, 3)),
         ("echo alone > $OUT_out'}}", "echo alone > $OUT_out'}}\nexpect: {}", (0, 5)),

@@ -142,6 +142,7 @@ fn grown_kinds() -> Vec<Kind> {
         grown::<stages::generate::Generate>(),
         grown::<stages::baseline::Baseline>(),
         grown::<stages::evaluate::Evaluate>(),
+        grown::<stages::choose::Choose>(),
         grown::<stages::command::Command>(),
         grown::<stages::fetch::Fetch>(),
         grown::<sample_customers::SampleCustomers>(),
