@@ -109,8 +109,7 @@ impl Compiled {
     /// Compiles what a run looked at that began at `began_ns` and left nothing undone; `None` when something changed meanwhile
     /// or cannot be watched.
     pub fn of(session: &Session, tally: &Tally, since: &str, held: Vec<Verdict>, began_ns: i128) -> Option<Compiled> {
-        let done: Vec<_> =
-            tally.keys.iter().zip(&tally.outputs).filter_map(|(k, o)| Some(((*k)?, o.as_ref()?))).collect();
+        let done = done(tally);
         Some(Compiled {
             pipeline: session.study.name.clone(),
             file: session.study.file_in_root(),
@@ -142,8 +141,7 @@ impl Compiled {
         gone: &[Digest],
         began_ns: i128,
     ) -> Option<Compiled> {
-        let done: Vec<_> =
-            tally.keys.iter().zip(&tally.outputs).filter_map(|(k, o)| Some(((*k)?, o.as_ref()?))).collect();
+        let done = done(tally);
         let kept: BTreeSet<Digest> = layout.stages.iter().map(|stage| stage.key).collect();
         let gone: Vec<Digest> = gone.iter().filter(|key| !kept.contains(key)).copied().collect();
         self.watched.extend(watched(session, tally)?);
@@ -201,6 +199,11 @@ impl Compiled {
     fn is_unchanged(&self, path: &Path, stat: &Stat) -> bool {
         stat.is_settled_at(self.began_ns) && Stat::of(path).is_ok_and(|now| now == *stat)
     }
+}
+
+/// Returns key and outputs of the nodes that are done.
+fn done(tally: &Tally) -> Vec<(Digest, &Outputs)> {
+    tally.keys.iter().zip(&tally.outputs).filter_map(|(key, outputs)| Some(((*key)?, outputs.as_ref()?))).collect()
 }
 
 /// Looks at the files behind results. A record written since the run began must be the one that the run knows.
