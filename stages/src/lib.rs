@@ -15,6 +15,7 @@ pub mod evaluate;
 pub mod examples;
 pub mod fetch;
 #[cfg(test)]
+#[path = "../../tests/it/fixture.rs"]
 mod fixture;
 pub mod formats;
 pub mod generate;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::fixture::{copy, tiny_llama, weights};
 use crate::project::{Project, Ran, files, rows};
 use crate::server::Server;
 
@@ -98,17 +99,6 @@ fn a_malformed_line_is_quarantined_and_too_many_fail() {
     fails(&project, "rows", 1, &["14 of 200 rows", "`max_bad: 1%`", "line 7: not JSON", "mend the rows"], &["fine"]);
 }
 
-/// The folder of a tiny model, or a visible skip.
-fn tiny_model() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let model = std::env::var_os("WATERSHED_FIXTURES").map_or(default, PathBuf::from).join("tiny-llama/model");
-    if !model.join("model.safetensors").is_file() {
-        eprintln!("skipped: no `{}`", model.display());
-        return None;
-    }
-    Some(model)
-}
-
 /// Says whether the worker program was built, with a visible skip.
 fn has_worker() -> bool {
     let found = Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file();
@@ -130,14 +120,6 @@ fn of_training(base: &str, run: &str) -> Project {
     project
 }
 
-fn copy_model(model: &Path, project: &Project) {
-    for path in files(model) {
-        let place = project.path("base").join(path.strip_prefix(model).unwrap());
-        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-        std::fs::copy(&path, place).unwrap();
-    }
-}
-
 #[test]
 fn an_unknown_model_file_is_refused_by_name() {
     if !has_worker() {
@@ -157,19 +139,20 @@ fn an_unknown_model_file_is_refused_by_name() {
 
 #[test]
 fn a_cut_off_safetensors_file_is_refused() {
-    let Some(model) = tiny_model().filter(|_| has_worker()) else { return };
+    let Some(model) = tiny_llama("model").filter(|_| has_worker()) else { return };
     let project = of_training("base", "device: cpu");
-    copy_model(&model, &project);
-    let weights = std::fs::File::options().write(true).open(project.path("base/model.safetensors")).unwrap();
-    weights.set_len(5000).unwrap();
-    fails(&project, "tuned", 1, &["base/model.safetensors", "is the download whole?"], &["rows"]);
+    copy(&model, &project.path("base"));
+    let file = weights(&project.path("base")).remove(0);
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(5000).unwrap();
+    let name = format!("base/{}", file.file_name().unwrap().to_string_lossy());
+    fails(&project, "tuned", 1, &[&name, "is the download whole?"], &["rows"]);
 }
 
 #[test]
 fn base_and_tokenizer_that_do_not_fit_are_told_with_their_sizes() {
-    let Some(model) = tiny_model().filter(|_| has_worker()) else { return };
+    let Some(model) = tiny_llama("model").filter(|_| has_worker()) else { return };
     let project = of_training("base", "device: cpu");
-    copy_model(&model, &project);
+    copy(&model, &project.path("base"));
     let path = project.path("base/tokenizer.json");
     let mut tokenizer: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let tokens = tokenizer["added_tokens"].as_array_mut().unwrap();
@@ -187,17 +170,17 @@ fn cuda_without_a_device_is_the_environments_fault() {
     if Path::new("/dev/nvidia0").exists() {
         return eprintln!("skipped: this machine has an NVIDIA device");
     }
-    let Some(model) = tiny_model() else { return };
+    let Some(model) = tiny_llama("model") else { return };
     let project = of_training("base", "device: cuda");
-    copy_model(&model, &project);
+    copy(&model, &project.path("base"));
     fails(&project, "tuned", 6, &["`tuned`", "no NVIDIA device", "use `auto` or `cpu`"], &["rows"]);
 }
 
 #[test]
 fn a_missing_worker_program_is_the_environments_fault() {
-    let Some(model) = tiny_model() else { return };
+    let Some(model) = tiny_llama("model") else { return };
     let project = of_training("base", "device: cpu");
-    copy_model(&model, &project);
+    copy(&model, &project.path("base"));
     let alone = tempfile::tempdir().unwrap();
     let program = alone.path().join("watershed");
     std::fs::copy(env!("CARGO_BIN_EXE_watershed"), &program).unwrap();

@@ -17,6 +17,7 @@ mod diff;
 mod docs;
 mod edit;
 mod explain;
+mod fixture;
 mod fuzz;
 mod gc;
 mod golden;

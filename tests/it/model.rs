@@ -1,23 +1,13 @@
 //! A base model that cannot be used: `plan` says so, and no training starts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::project::{Project, files, rows};
-
-/// The folder of a tiny model, or a visible skip.
-fn tiny_model() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let model = std::env::var_os("WATERSHED_FIXTURES").map_or(default, PathBuf::from).join("tiny-llama/model");
-    if !model.join("model.safetensors").is_file() {
-        eprintln!("skipped: no `{}`", model.display());
-        return None;
-    }
-    Some(model)
-}
+use crate::fixture::{copy, tiny_llama, weights};
+use crate::project::{Project, rows};
 
 /// `rows -> tuned -> answers` on the base `./base`: a copy of the fixture, spoilt by the caller.
 fn project(spoil: impl FnOnce(&Path)) -> Option<Project> {
-    let model = tiny_model()?;
+    let model = tiny_llama("model")?;
     let project = Project::new(
         "stages:
   rows:    {use: examples, in: {files: ./data.jsonl}}
@@ -26,11 +16,7 @@ fn project(spoil: impl FnOnce(&Path)) -> Option<Project> {
 ",
     );
     project.write("data.jsonl", &rows(8));
-    for path in files(&model) {
-        let place = project.path("base").join(path.strip_prefix(&model).unwrap());
-        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-        std::fs::copy(&path, place).unwrap();
-    }
+    copy(&model, &project.path("base"));
     spoil(&project.path("base"));
     Some(project)
 }
@@ -70,16 +56,16 @@ fn an_architecture_that_is_not_supported_is_told_before_any_training() {
 #[test]
 fn weights_cut_off_are_told_before_any_training() {
     let cut = |base: &Path| {
-        let weights = std::fs::File::options().write(true).open(base.join("model.safetensors")).unwrap();
-        weights.set_len(5000).unwrap();
+        let file = std::fs::File::options().write(true).open(&weights(base)[0]).unwrap();
+        file.set_len(5000).unwrap();
     };
-    is_told(cut, &["model.safetensors", "is the download whole?"]);
+    is_told(cut, &[".safetensors", "is the download whole?"]);
 }
 
 #[test]
 fn a_shard_that_is_missing_is_told_before_any_training() {
     let lose = |base: &Path| {
-        std::fs::remove_file(base.join("model.safetensors")).unwrap();
+        weights(base).iter().for_each(|file| std::fs::remove_file(file).unwrap());
         let index = "{\"weight_map\": {\"model.norm.weight\": \"model-00001-of-00002.safetensors\"}}";
         std::fs::write(base.join("model.safetensors.index.json"), index).unwrap();
     };

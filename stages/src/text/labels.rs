@@ -268,7 +268,7 @@ fn without_middle(text: &str, cut: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::fixture::{ids, reference, tiny_llama};
+    use crate::text::fixture::{cuts, ids, reference, tiny_llama};
     use crate::text::template::TemplateChoice;
 
     fn dataset() -> Option<Vec<Example>> {
@@ -296,9 +296,9 @@ mod tests {
     #[test]
     fn reference_rows_have_these_ids_and_labels() {
         let Some(reference) = reference() else { return };
-        for (name, max_len) in [("examples", 192), ("truncated_at_64", 64)] {
+        for (name, max_len) in cuts(&reference) {
             with_encoder(max_len, Overflow::Truncate, TrainOn::Response, |encoder, rows| {
-                for case in reference[name].as_array().unwrap() {
+                for case in reference[&name].as_array().unwrap() {
                     let index = case["index"].as_u64().unwrap() as usize;
                     let row = encoder.encode(index, &rows[index]).unwrap().unwrap();
                     assert_eq!(row.ids, ids(&case["ids"]), "{name} {index}");
@@ -312,6 +312,21 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn reference_rows_have_these_prompts_and_these_labels_of_all_tokens() {
+        let Some(reference) = reference() else { return };
+        let (_, max_len) = cuts(&reference).pop().unwrap();
+        with_encoder(max_len, Overflow::Truncate, TrainOn::All, |encoder, rows| {
+            for case in reference["examples"].as_array().unwrap() {
+                let row = &rows[case["index"].as_u64().unwrap() as usize];
+                assert_eq!(encoder.template.prompt(row).unwrap(), case["prompt"].as_str().unwrap());
+                let encoded = encoder.encode(0, row).unwrap().unwrap();
+                assert_eq!(encoded.ids, ids(&case["labels_train_on_inputs"]));
+                assert!(encoded.labels.iter().all(|label| *label));
+            }
+        });
     }
 
     #[test]

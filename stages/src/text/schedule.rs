@@ -112,6 +112,22 @@ mod tests {
     }
 
     #[test]
+    fn every_run_of_the_reference_learns_at_these_rates() {
+        let Some(reference) = crate::text::fixture::reference() else { return };
+        for (name, run) in reference["runs"].as_object().unwrap() {
+            let number = |key: &str| run["config"][key].as_f64().unwrap();
+            let schedule = Schedule::new(Shape::Linear, number("lr"), number("warmup"), number("steps") as u64);
+            let steps = run["steps"].as_array().unwrap();
+            assert_eq!(steps.len() as u64, schedule.total, "{name}");
+            for step in steps {
+                let (k, wanted) = (step["step"].as_u64().unwrap(), step["lr"].as_f64().unwrap());
+                let off = (schedule.lr_at(k) - wanted).abs();
+                assert!(off <= 1e-12 * wanted, "{name} step {k}: {} for {wanted}", schedule.lr_at(k));
+            }
+        }
+    }
+
+    #[test]
     fn a_share_of_warm_up_is_rounded_up() {
         assert_eq!(Schedule::new(Shape::Linear, 1.0, 0.05, 30).warmup, 2);
         assert_eq!(Schedule::new(Shape::Linear, 1.0, 0.0, 30).lr_at(1), 1.0);

@@ -83,3 +83,46 @@ fn batches(rows: &[Row], batch_tokens: usize) -> Vec<&[Row]> {
     }
     batches
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    /// The reference's padded batch, a row each, padding and the prompt without labels.
+    fn rows(fixture: &Fixture) -> Vec<Row> {
+        let [ids, mask, labels] = ["input_ids", "mask", "labels"].map(|of| fixture.ids(&format!("batch.{of}_right")));
+        let count = fixture.reference["loss"]["per_sample"].as_array().unwrap().len();
+        let row = |at: usize| {
+            let range = at * ids.len() / count..(at + 1) * ids.len() / count;
+            let real = range.filter(|at| mask[*at] == 1);
+            // -100, which is no label, is no id either
+            let (ids, labels): (Vec<u32>, Vec<bool>) = real.map(|at| (ids[at], labels[at] == ids[at])).unzip();
+            let response_start = labels.iter().position(|label| *label).unwrap();
+            Row { ids, labels, response_start }
+        };
+        (0..count).map(row).collect()
+    }
+
+    #[test]
+    fn losses_are_those_of_transformers() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (model, rows, wanted) = (fixture.model("model"), rows(&fixture), &fixture.reference["loss"]);
+        let close = |ours: f64, wanted: &serde_json::Value, scale: f64| {
+            let wanted = wanted.as_f64().unwrap();
+            assert!((ours - wanted).abs() < 1e-4 * scale, "{ours} for {wanted}");
+        };
+        let all = evaluate(&model, None, &rows, 1000).unwrap();
+        assert_eq!(Some(all.tokens), wanted["tokens"].as_u64());
+        close(all.sum_nll, &wanted["sum_nll"], all.tokens as f64);
+        close(all.loss().unwrap(), &wanted["hf_loss_token_mean"], 1.0);
+        let mut means = Vec::new();
+        for (row, wanted) in rows.chunks(1).zip(wanted["per_sample"].as_array().unwrap()) {
+            let one = evaluate(&model, None, row, 1000).unwrap();
+            assert_eq!(Some(one.tokens), wanted["tokens"].as_u64());
+            close(one.sum_nll, &wanted["sum_nll"], one.tokens as f64);
+            means.push(one.loss().unwrap());
+        }
+        close(means.iter().sum::<f64>() / means.len() as f64, &wanted["mean_of_sample_means"], 1.0);
+    }
+}

@@ -1,14 +1,21 @@
 //! The tiny-llama fixture, for tests: every number, shape and setting comes from its files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 use tch::{Device, Tensor};
 use tokenizers::Tokenizer;
+use watershed_stages::text::schedule::{Schedule, Shape};
 use watershed_weights::ModelFiles;
 use watershed_weights::folder::Shard;
 
+use crate::place::tiny_llama;
 use crate::{Compute, Init, LoraConfig, LossNorm, Model, OptimizerConfig, Row, Scaling, StepConfig, Target};
+
+/// What the fixture's README says of every run and row, unless `reference.json` says it itself.
+const BETAS: (f64, f64) = (0.9, 0.999);
+const EPS: f64 = 1e-8;
+const CUTOFF: u64 = 192;
 
 /// The fixture's folder and its `reference.json`.
 pub(crate) struct Fixture {
@@ -26,15 +33,8 @@ impl Fixture {
     /// Returns the fixture, none (and a visible skip) when it is not there. Also keeps torch to one thread.
     pub(crate) fn open() -> Option<Fixture> {
         tch::set_num_threads(1);
-        let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-        let root = std::env::var_os("WATERSHED_FIXTURES").map_or(default, PathBuf::from).join("tiny-llama");
-        match std::fs::read(root.join("reference.json")) {
-            Ok(bytes) => Some(Fixture { root, reference: serde_json::from_slice(&bytes).unwrap() }),
-            Err(error) => {
-                eprintln!("skipped: no `{}`: {error}", root.display());
-                None
-            }
-        }
+        let bytes = std::fs::read(tiny_llama("reference.json")?).unwrap();
+        Some(Fixture { root: tiny_llama("")?, reference: serde_json::from_slice(&bytes).unwrap() })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -60,15 +60,14 @@ impl Fixture {
 
     /// Returns all rows of the dataset; with `all`, every token is a label.
     pub(crate) fn rows(&self, all: bool) -> Vec<Row> {
-        let tokenizer = Tokenizer::from_file(self.path("model/tokenizer.json")).unwrap();
-        let encode = |text: &str, bos| tokenizer.encode(text, bos).unwrap().get_ids().to_vec();
+        let cutoff = self.reference["cutoff"].as_u64().unwrap_or(CUTOFF) as usize;
         let data: Value = serde_json::from_slice(&std::fs::read(self.path("dataset.json")).unwrap()).unwrap();
         let row = |example: &Value| {
-            let mut ids = encode(&self.prompt(example), true);
+            let mut ids = self.encode(&self.prompt(example));
             let response_start = ids.len();
-            ids.extend(encode(example["output"].as_str().unwrap(), false));
+            ids.extend(self.tokens(example["output"].as_str().unwrap()));
             ids.push(self.reference["eos_id"].as_u64().unwrap() as u32);
-            ids.truncate(192);
+            ids.truncate(cutoff);
             let labels = (0..ids.len()).map(|at| all || at >= response_start).collect();
             Row { ids, labels, response_start }
         };
@@ -92,10 +91,16 @@ impl Fixture {
         text.replace("{instruction}", example["instruction"].as_str().unwrap()).replace("{input}", input)
     }
 
-    /// Returns the ids of a generation prompt.
+    /// Returns the ids of a prompt, with the beginning token where the reference has one.
     pub(crate) fn encode(&self, prompt: &str) -> Vec<u32> {
+        let adds = self.reference["shape"]["bos"].as_bool().unwrap();
+        let bos = self.reference["bos_id"].as_u64().filter(|_| adds).map(|id| id as u32);
+        bos.into_iter().chain(self.tokens(prompt)).collect()
+    }
+
+    fn tokens(&self, text: &str) -> Vec<u32> {
         let tokenizer = Tokenizer::from_file(self.path("model/tokenizer.json")).unwrap();
-        tokenizer.encode(prompt, true).unwrap().get_ids().to_vec()
+        tokenizer.encode(text, false).unwrap().get_ids().to_vec()
     }
 
     pub(crate) fn run(&self, name: &'static str) -> Run {
@@ -129,7 +134,10 @@ impl Run {
     }
 
     pub(crate) fn optimizer(&self) -> OptimizerConfig {
-        OptimizerConfig { betas: (0.9, 0.999), eps: 1e-8, weight_decay: self.number("wd"), b_lr_ratio: 1.0 }
+        let config = &self.json["config"];
+        let betas = serde_json::from_value(config["betas"].clone()).unwrap_or(BETAS);
+        let eps = config["eps"].as_f64().unwrap_or(EPS);
+        OptimizerConfig { betas, eps, weight_decay: self.number("wd"), b_lr_ratio: 1.0 }
     }
 
     /// Returns the settings of update `step`, counted from 0.
@@ -139,7 +147,8 @@ impl Run {
             "micro_mean" => LossNorm::MicroMean,
             other => panic!("unknown loss {other}"),
         };
-        let lr = self.json["steps"][step]["lr"].as_f64().unwrap();
+        let total = self.number("steps") as u64;
+        let lr = Schedule::new(Shape::Linear, self.number("lr"), self.number("warmup"), total).lr_at(step as u64 + 1);
         StepConfig { lr, max_grad_norm: self.number("clip"), loss_norm, accumulation: None, seed: 0 }
     }
 

@@ -43,3 +43,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+#[path = "../../../tests/it/fixture.rs"]
+mod place;

@@ -204,6 +204,41 @@ mod tests {
     }
 
     #[test]
+    fn gguf_logits_are_as_far_from_the_originals_as_the_reference_says() {
+        let Some(fixture) = Fixture::open() else { return };
+        let model = fixture.model("model").logits(None, &fixture.ids("plain.input_ids")).unwrap();
+        let distances = fixture.reference["gguf"].as_object().unwrap();
+        assert!(!distances.is_empty());
+        for (name, wanted) in distances {
+            let off = largest_difference(&model, &fixture.floats(name)) - wanted.as_f64().unwrap();
+            assert!(off.abs() < 1e-4, "{name}: off by {off}");
+        }
+    }
+
+    #[test]
+    fn hidden_states_after_each_block_are_those_of_transformers() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (model, ids) = (fixture.model("model"), fixture.ids("plain.input_ids"));
+        let length = ids.len() as i64;
+        let positions = Tensor::arange(length, (Kind::Int64, Device::Cpu));
+        let mut attention = Causal { lengths: vec![length] };
+        let angles = model.rope.angles(&positions, model.kind());
+        let mut pass = Pass { angles, attention: &mut attention, active: None };
+        let mut x = model.embedding.index_select(0, &model.index(ids.iter().map(|id| i64::from(*id))));
+        let mut states = vec![x.shallow_clone()];
+        for block in &model.blocks {
+            x = block.forward(&x, &mut pass, None);
+            states.push(x.shallow_clone());
+        }
+        // transformers' last state is after the final norm
+        *states.last_mut().unwrap() = rms_norm(&x, &model.norm, model.config.rms_eps);
+        for (at, state) in states.iter().enumerate() {
+            let off = largest_difference(state, &fixture.floats(&format!("plain.hidden.{at}")));
+            assert!(off < 1e-4, "state {at} is off by {off}");
+        }
+    }
+
+    #[test]
     fn packed_rows_do_not_see_each_other() {
         let Some(fixture) = Fixture::open() else { return };
         let model = fixture.model("model");

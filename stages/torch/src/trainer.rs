@@ -276,21 +276,20 @@ mod tests {
         let mut whole = with_dropout(&model, &run);
         let mut reports = Vec::new();
         for (step, micros) in batches[..6].iter().enumerate() {
-            whole.accumulate(&micros[0], &run.step(step)).unwrap();
+            let (first, others) = micros.split_first().unwrap();
+            whole.accumulate(first, &run.step(step)).unwrap();
             if step == 3 {
                 whole.save_state(&file).unwrap();
             }
-            whole.accumulate(&micros[1], &run.step(step)).unwrap();
+            others.iter().for_each(|micro| whole.accumulate(micro, &run.step(step)).unwrap());
             reports.push(whole.update(&run.step(step)).unwrap());
         }
         let mut resumed = with_dropout(&model, &run);
         resumed.load_state(&file).unwrap();
         assert_eq!(resumed.steps_done(), 3);
         for step in 3..6 {
-            if step > 3 {
-                resumed.accumulate(&batches[step][0], &run.step(step)).unwrap();
-            }
-            resumed.accumulate(&batches[step][1], &run.step(step)).unwrap();
+            let left = &batches[step][usize::from(step == 3)..];
+            left.iter().for_each(|micro| resumed.accumulate(micro, &run.step(step)).unwrap());
             assert_eq!(resumed.update(&run.step(step)).unwrap(), reports[step]);
         }
         assert_eq!(resumed.lora().numbers(), whole.lora().numbers());

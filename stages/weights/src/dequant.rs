@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_block_type_expands_as_gguf_py_does() {
-        let Some(path) = crate::model::tests::fixture("gguf_blocks.safetensors") else { return };
+        let Some(path) = crate::fixture::tiny_llama("gguf_blocks.safetensors") else { return };
         let shard = Shard::open(&path).unwrap();
         let mut seen = 0;
         for name in shard.names().filter_map(|name| name.strip_suffix(".bytes")) {

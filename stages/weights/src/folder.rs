@@ -45,6 +45,11 @@ impl Folder {
         Ok(Folder { shards, places })
     }
 
+    /// Returns the names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
     /// Returns the tensor of this name, none when there is none.
     pub fn tensor(&self, name: &str) -> Result<Option<TensorView<'_>>> {
         self.places.get(name).map(|shard| self.shards[*shard].tensor(name)).transpose()

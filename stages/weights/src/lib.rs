@@ -7,6 +7,9 @@ pub mod config;
 pub mod dequant;
 pub mod dtype;
 pub mod error;
+#[cfg(test)]
+#[path = "../../../tests/it/fixture.rs"]
+mod fixture;
 pub mod folder;
 pub mod gguf;
 pub mod model;

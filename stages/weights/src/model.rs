@@ -107,31 +107,19 @@ fn open_file(path: &Path) -> Result<ModelFiles> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Returns a file of the tiny-llama fixture, none (and a visible skip) when it is not there.
-    pub(crate) fn fixture(name: &str) -> Option<PathBuf> {
-        let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-        let root = std::env::var_os("WATERSHED_FIXTURES").map_or(default, PathBuf::from);
-        let path = root.join("tiny-llama").join(name);
-        if !path.exists() {
-            eprintln!("skipped: no `{}`", path.display());
-            return None;
-        }
-        Some(path)
-    }
-
-    fn names_and_shapes(files: &ModelFiles) -> Vec<(String, Vec<usize>)> {
-        files.config().tensors()
-    }
+    use crate::Dtype;
+    use crate::fixture::{copy, tiny_llama, weights};
 
     #[test]
     fn folder_and_gguf_of_one_model_say_the_same() {
-        let (Some(folder), Some(gguf)) = (fixture("model"), fixture("model.q8_0.gguf")) else { return };
+        let (Some(folder), Some(gguf)) = (tiny_llama("model"), tiny_llama("model.q8_0.gguf")) else { return };
         let (folder, gguf) = (ModelFiles::open(&folder).unwrap(), ModelFiles::open(&gguf).unwrap());
-        assert_eq!(folder.config(), gguf.config());
-        for (name, _) in names_and_shapes(&folder) {
+        // a model without a beginning token may name one in either file all the same
+        let shape = |files: &ModelFiles| LlamaConfig { bos: None, ..files.config().clone() };
+        assert_eq!(shape(&folder), shape(&gguf));
+        for (name, _) in folder.config().tensors() {
             let (exact, near) = (folder.tensor(&name).unwrap().to_f32(), gguf.tensor(&name).unwrap().to_f32());
             let largest = exact.iter().fold(0.0f32, |m, x| m.max(x.abs()));
             let off = exact.iter().zip(&near).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
@@ -142,54 +130,102 @@ pub(crate) mod tests {
 
     #[test]
     fn parameters_are_counted_as_the_files_hold_them() {
-        let Some(path) = fixture("model") else { return };
-        let files = ModelFiles::open(&path).unwrap();
-        let shard = crate::folder::Shard::open(&path.join("model.safetensors")).unwrap();
-        let bytes: usize = shard.names().map(|name| shard.raw(name).unwrap().len()).sum();
-        assert_eq!(files.config().parameters(), bytes as u64 / 4);
+        let Some(path) = tiny_llama("model") else { return };
+        let (files, folder) = (ModelFiles::open(&path).unwrap(), Folder::open(&path).unwrap());
+        let numbers = |name: &str| folder.tensor(name).unwrap().unwrap().shape().iter().product::<usize>() as u64;
+        assert_eq!(files.config().parameters(), folder.names().map(numbers).sum::<u64>());
     }
 
     #[test]
-    fn sharded_folder_equals_the_whole() {
-        let Some(path) = fixture("model") else { return };
-        let whole = crate::folder::Shard::open(&path.join("model.safetensors")).unwrap();
-        let folder = shards_of(&whole, &path);
-        let (sharded, whole) = (ModelFiles::open(folder.path()).unwrap(), ModelFiles::open(&path).unwrap());
-        for (name, _) in names_and_shapes(&whole) {
-            assert_eq!(sharded.tensor(&name).unwrap().bytes(), whole.tensor(&name).unwrap().bytes());
+    fn a_folder_in_other_shards_is_the_same_model() {
+        let Some(path) = tiny_llama("model") else { return };
+        let original = ModelFiles::open(&path).unwrap();
+        for parts in [1, 2, 3] {
+            let folder = in_shards(&path, parts);
+            let other = ModelFiles::open(folder.path()).unwrap();
+            assert_eq!(weights(folder.path()).len(), parts);
+            for (name, _) in original.config().tensors() {
+                let (one, two) = (original.tensor(&name).unwrap(), other.tensor(&name).unwrap());
+                assert!(one.bytes() == two.bytes() && one.dtype() == two.dtype(), "{name} in {parts} parts");
+            }
         }
     }
 
-    /// Writes the tensors of `whole` to two files and an index, turn by turn.
-    fn shards_of(whole: &crate::folder::Shard, model: &Path) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+    #[test]
+    fn a_model_whole_or_in_shards_of_f16_or_bf16_is_near_the_original() {
+        let Some(path) = tiny_llama("model") else { return };
+        let original = ModelFiles::open(&path).unwrap();
+        // half precision keeps 11 bits of a number, bfloat16 8
+        for (dtype, bits) in [(Dtype::F32, 24), (Dtype::F16, 11), (Dtype::Bf16, 8)] {
+            let folder = rewritten(&path, 2, dtype);
+            let other = ModelFiles::open(folder.path()).unwrap();
+            for (name, _) in original.config().tensors() {
+                let (one, two) = (original.tensor(&name).unwrap().to_f32(), other.tensor(&name).unwrap().to_f32());
+                // below 2^-14 half precision has fewer bits
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() <= a.abs() / (1u32 << bits) as f32 + 6e-8;
+                assert!(one.iter().zip(&two).all(near), "{name} as {}", dtype.name());
+            }
+        }
+    }
+
+    /// Writes a model's tensors as they are to so many files and an index, turn by turn.
+    fn in_shards(model: &Path, parts: usize) -> tempfile::TempDir {
+        shards_of(model, parts, |tensor| (tensor.dtype(), tensor.bytes().to_vec()))
+    }
+
+    /// The same with every number stored as `dtype`.
+    fn rewritten(model: &Path, parts: usize, dtype: Dtype) -> tempfile::TempDir {
+        shards_of(model, parts, |tensor| {
+            let numbers = tensor.to_f32();
+            let bytes = match dtype {
+                Dtype::F16 => numbers.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect(),
+                Dtype::Bf16 => numbers.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
+                _ => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            };
+            (dtype, bytes)
+        })
+    }
+
+    fn shards_of(model: &Path, parts: usize, store: impl Fn(&TensorView<'_>) -> (Dtype, Vec<u8>)) -> tempfile::TempDir {
+        let (folder, source) = (tempfile::tempdir().unwrap(), Folder::open(model).unwrap());
         std::fs::copy(model.join("config.json"), folder.path().join("config.json")).unwrap();
+        let generation = model.join("generation_config.json");
+        std::fs::copy(generation, folder.path().join("generation_config.json")).ok();
         let mut index = serde_json::Map::new();
-        for part in 0..2 {
+        for part in 0..parts {
             let file = format!("model-0000{part}.safetensors");
-            let names: Vec<&str> = whole.names().enumerate().filter(|(i, _)| i % 2 == part).map(|(_, n)| n).collect();
-            let views = names.iter().map(|name| {
-                let tensor = whole.tensor(name).unwrap();
-                let view = safetensors::tensor::TensorView::new(
-                    safetensors::Dtype::F32,
-                    tensor.shape().to_vec(),
-                    whole.raw(name).unwrap(),
-                );
-                (name.to_string(), view.unwrap())
+            let names = source.names().enumerate().filter(|(i, _)| i % parts == part).map(|(_, name)| name.to_owned());
+            let stored: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = names
+                .map(|name| {
+                    let tensor = source.tensor(&name).unwrap().unwrap();
+                    let (dtype, bytes) = store(&tensor);
+                    (name, tensor.shape().to_vec(), dtype, bytes)
+                })
+                .collect();
+            let views = stored.iter().map(|(name, shape, dtype, bytes)| {
+                let view = safetensors::tensor::TensorView::new(spelled(*dtype), shape.clone(), bytes);
+                (name.clone(), view.unwrap())
             });
             safetensors::serialize_to_file(views, None, &folder.path().join(&file)).unwrap();
-            index.extend(names.iter().map(|name| (name.to_string(), file.clone().into())));
+            index.extend(stored.iter().map(|(name, ..)| (name.clone(), file.clone().into())));
         }
         let index = serde_json::json!({"weight_map": index});
         std::fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
         folder
     }
 
+    fn spelled(dtype: Dtype) -> safetensors::Dtype {
+        match dtype {
+            Dtype::F16 => safetensors::Dtype::F16,
+            Dtype::Bf16 => safetensors::Dtype::BF16,
+            _ => safetensors::Dtype::F32,
+        }
+    }
+
     #[test]
     fn missing_shard_is_named_by_its_index() {
-        let Some(path) = fixture("model") else { return };
-        let whole = crate::folder::Shard::open(&path.join("model.safetensors")).unwrap();
-        let folder = shards_of(&whole, &path);
+        let Some(path) = tiny_llama("model") else { return };
+        let folder = in_shards(&path, 2);
         std::fs::remove_file(folder.path().join("model-00001.safetensors")).unwrap();
         let message = ModelFiles::open(folder.path()).err().unwrap().to_string();
         for word in ["model.safetensors.index.json", "`model-00001.safetensors`", "fetch the model again"] {
@@ -210,25 +246,39 @@ pub(crate) mod tests {
         let file = folder.path().join("pytorch_model.bin");
         std::fs::write(&file, b"\x80\x02").unwrap();
         assert!(ModelFiles::open(&file).err().unwrap().to_string().contains("never unpickled"));
-        let Some(model) = fixture("model") else { return };
+        let Some(model) = tiny_llama("model") else { return };
         std::fs::copy(model.join("config.json"), folder.path().join("config.json")).unwrap();
         assert!(ModelFiles::open(folder.path()).err().unwrap().to_string().contains("never unpickled"));
     }
 
     #[test]
-    fn cut_off_files_are_refused() {
-        for name in ["model.q8_0.gguf", "model/model.safetensors"] {
-            let Some(path) = fixture(name) else { return };
-            let bytes = std::fs::read(&path).unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            std::fs::copy(path.parent().unwrap().join("config.json"), folder.path().join("config.json")).ok();
-            let copy = folder.path().join(path.file_name().unwrap());
-            for len in [0, 3, 8, 100, bytes.len() / 2, bytes.len() - 1] {
-                std::fs::write(&copy, &bytes[..len]).unwrap();
-                let opened =
-                    if name.ends_with("gguf") { ModelFiles::open(&copy) } else { ModelFiles::open(folder.path()) };
-                assert!(opened.is_err(), "{name} cut at {len}");
-            }
+    fn cut_off_gguf_files_are_refused() {
+        let Some(path) = tiny_llama("model.q8_0.gguf") else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("model.gguf");
+        std::fs::copy(&path, &copy).unwrap();
+        assert!(ModelFiles::open(&copy).is_ok());
+        is_refused_when_cut(&copy, &copy);
+    }
+
+    #[test]
+    fn cut_off_weights_of_a_folder_are_refused() {
+        let Some(path) = tiny_llama("model") else { return };
+        let folder = tempfile::tempdir().unwrap();
+        copy(&path, folder.path());
+        for file in weights(folder.path()) {
+            let whole = std::fs::read(&file).unwrap();
+            is_refused_when_cut(folder.path(), &file);
+            std::fs::write(&file, whole).unwrap();
+            assert!(ModelFiles::open(folder.path()).is_ok());
+        }
+    }
+
+    fn is_refused_when_cut(model: &Path, file: &Path) {
+        let bytes = std::fs::read(file).unwrap();
+        for len in [0, 3, 8, 100, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(file, &bytes[..len]).unwrap();
+            assert!(ModelFiles::open(model).is_err(), "{} cut at {len}", file.display());
         }
     }
 }

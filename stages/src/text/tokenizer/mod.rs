@@ -229,7 +229,7 @@ fn first_of(whole: &[(String, u32)], text: &str) -> Option<(usize, usize, u32)> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::fixture::{ids, reference, tiny_llama};
+    use crate::text::fixture::{beginning, ids, reference, tiny_llama};
 
     #[test]
     fn reference_texts_have_these_ids() {
@@ -246,9 +246,24 @@ mod tests {
                 let bos = want.len() - tokenizer.more(text).unwrap().len();
                 assert_eq!(tokenizer.more(text).unwrap(), want[bos..], "{text:?}");
             }
-            assert_eq!(tokenizer.special().bos, reference["bos_id"].as_u64().map(|id| id as u32));
+            let special = tokenizer.special();
+            assert_eq!(special.bos.filter(|_| special.add_bos), beginning(&reference));
             assert_eq!(u64::from(tokenizer.eos().unwrap()), reference["eos_id"].as_u64().unwrap());
         }
+    }
+
+    #[test]
+    fn answers_of_the_reference_read_as_it_says() {
+        let (Some(reference), Some(folder)) = (reference(), tiny_llama("model")) else { return };
+        let tokenizer = Tokenizer::open(&folder).unwrap();
+        let runs = reference["runs"].as_object().unwrap().values().map(|run| &run["generate"]);
+        let lists = runs.chain([&reference["generate_base"]]).filter_map(serde_json::Value::as_array);
+        let mut answers = 0;
+        for answer in lists.flatten() {
+            assert_eq!(tokenizer.decode(&ids(&answer["greedy"])), answer["text"].as_str().unwrap());
+            answers += 1;
+        }
+        assert!(answers > 0);
     }
 
     #[test]

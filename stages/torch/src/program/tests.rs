@@ -10,17 +10,10 @@ use watershed_engine::job::{Cancel, JobEvent, Sink};
 use watershed_engine::{Job, JobInput, JobSpec, RecordType, StageError};
 
 use super::execute;
+use place::tiny_llama;
 
-fn fixture(name: &str) -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-    let root = std::env::var_os("WATERSHED_FIXTURES").map_or(default, PathBuf::from);
-    let path = root.join("tiny-llama").join(name);
-    if !path.exists() {
-        eprintln!("skipped: no `{}`", path.display());
-        return None;
-    }
-    Some(path)
-}
+#[path = "../../../../tests/it/fixture.rs"]
+mod place;
 
 /// Dropout draws from libtorch's one generator of a process: a job has a process to itself, and so has a test's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -49,7 +42,7 @@ struct Project {
 
 impl Project {
     fn new() -> Option<Project> {
-        let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(fixture("dataset.json")?).unwrap()).unwrap();
+        let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(tiny_llama("dataset.json")?).unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let lines = |rows: &[Value], from: usize| -> String {
             let line = |(i, row): (usize, &Value)| {
@@ -67,7 +60,7 @@ impl Project {
             row
         });
         std::fs::write(folder.path().join("prompts.jsonl"), lines(&unlabelled.collect::<Vec<_>>(), 64)).unwrap();
-        Some(Project { folder, base: fixture("model")? })
+        Some(Project { folder, base: tiny_llama("model")? })
     }
 
     fn path(&self, name: &str) -> PathBuf {
