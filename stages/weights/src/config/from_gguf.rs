@@ -26,7 +26,7 @@ pub(crate) fn from_gguf(gguf: &Gguf) -> Result<LlamaConfig> {
         rope_theta: number("rope.freq_base").unwrap_or(10_000.0),
         rope_factors: rope_factors(gguf),
         rms_eps: number("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
-        max_positions: size("context_length").unwrap_or(2048),
+        max_positions: positions(size("context_length").ok(), size("attention.sliding_window").ok()),
         qkv_bias: gguf.tensor("blk.0.attn_q.bias").is_some(),
         o_bias: gguf.tensor("blk.0.attn_output.bias").is_some(),
         mlp_bias: gguf.tensor("blk.0.ffn_gate.bias").is_some(),
@@ -61,6 +61,12 @@ fn check_supported(gguf: &Gguf) -> Result<&str> {
     Ok(arch)
 }
 
+/// Longer sequences than a sliding window would need another mask, so the window is the limit; 0 switches it off.
+fn positions(context: Option<usize>, window: Option<usize>) -> usize {
+    let longest = context.unwrap_or(2048);
+    window.filter(|window| *window > 0).map_or(longest, |window| window.min(longest))
+}
+
 fn size(gguf: &Gguf, key: &str) -> Result<usize> {
     let number = gguf.unsigned(key).and_then(|number| usize::try_from(number).ok());
     number.ok_or_else(|| Error::damaged(gguf.path(), format!("metadata `{key}` is missing or no whole number")))
@@ -91,4 +97,16 @@ fn end_ids(gguf: &Gguf) -> Vec<u32> {
     ids.sort_unstable();
     ids.dedup();
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sliding_window_is_the_longest_sequence() {
+        assert_eq!(positions(Some(32_768), Some(4096)), 4096);
+        assert_eq!(positions(Some(32_768), Some(0)), 32_768);
+        assert_eq!(positions(None, None), 2048);
+    }
 }

@@ -180,6 +180,7 @@ mod tests {
             ("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "`yarn`"),
             ("num_key_value_heads", json!(3), "key-value"),
             ("vocab_size", json!(u64::MAX), "impossible"),
+            ("num_hidden_layers", json!(1 << 20), "at most 4096"),
             ("hidden_size", json!(-4), "`hidden_size`"),
         ] {
             let mut json = small();

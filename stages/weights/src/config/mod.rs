@@ -12,6 +12,9 @@ use crate::Result;
 pub(crate) use from_gguf::from_gguf;
 pub(crate) use from_json::from_json;
 
+/// Layers of a model at most; the largest known have fewer than 200. Names are made for each before any weight is looked at.
+const MOST_LAYERS: usize = 4096;
+
 /// Everything that decides how a LLaMA model computes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaConfig {
@@ -124,6 +127,9 @@ impl LlamaConfig {
             return Some(format!(
                 "its sizes are impossible: hidden, layers, heads, kv heads, head size, mlp, vocabulary are {sizes:?}"
             ));
+        }
+        if self.layers > MOST_LAYERS {
+            return Some(format!("it has {} layers, at most {MOST_LAYERS} are possible", self.layers));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Some(format!("{} heads cannot share {} key-value heads", self.heads, self.kv_heads));
