@@ -1,5 +1,7 @@
 //! `generate`: parameters, ports and checks of writing answers; the work is in `watershed-torch`.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use watershed_engine::fault::ParamFault;
@@ -10,6 +12,7 @@ use watershed_engine::{Job, Stage, StageError};
 
 use crate::base::Base;
 use crate::lora_train::Dtype;
+use crate::record::example::Example;
 use crate::text::TemplateChoice;
 
 /// Writes answers to prompts with a base model, or with an adapter on it.
@@ -150,7 +153,9 @@ impl Stage for Generate {
     }
 
     fn preview(&self, inputs: &PreviewInputs) -> Result<Preview, StageError> {
-        inputs.get("base").map(Base::open).transpose()?;
+        let Some(base) = inputs.get("base") else { return Ok(Preview::default()) };
+        let base = Base::open(base)?;
+        check_context(self, &base, inputs.get("prompts"))?;
         Ok(Preview::default())
     }
 
@@ -159,9 +164,57 @@ impl Stage for Generate {
     }
 }
 
+/// Checks that answers have room behind their prompts. Which template a prompt goes into may not be known yet, so its own text
+/// is counted, which is less.
+///
+/// # Errors
+/// When an answer of `max_new_tokens` would pass the end of the base's context.
+fn check_context(params: &Generate, base: &Base, prompts: Option<&Path>) -> Result<(), StageError> {
+    let (context, answer) = (base.config.max_positions, params.max_new_tokens as usize);
+    let room = context.checked_sub(answer).filter(|room| *room > 0).ok_or_else(|| {
+        StageError::failed(format!(
+            "`max_new_tokens: {answer}` leaves no room for a prompt: the base was made for {context} tokens; lower it"
+        ))
+    })?;
+    let rows = prompts.map_or(Ok(Vec::new()), crate::formats::read)?;
+    let text = |row: &Example| {
+        let turns = row.messages.iter().flatten().map(|turn| turn.content.as_str());
+        [row.instruction.as_str(), &row.input].into_iter().chain(turns).collect::<Vec<_>>().join(" ")
+    };
+    // a token is a byte at least, so only texts of more bytes can be too long
+    for (id, text) in rows.iter().map(|row| (&row.id, text(row))).filter(|(_, text)| text.len() > room) {
+        let tokens = base.tokenizer.more(&text)?.len();
+        if tokens > room {
+            return Err(StageError::failed(format!(
+                "prompt `{id}` has {tokens} tokens and more with its template, and `max_new_tokens: {answer}` leaves room for \
+                 {room}: the base was made for {context}; lower `max_new_tokens`, or shorten the prompts"
+            )));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_beyond_the_bases_context_are_told_before_any_is_written() {
+        use crate::text::fixture::tiny_llama;
+        let (Some(rows), Some(model)) = (tiny_llama("dataset.json"), tiny_llama("model")) else { return };
+        let context = Base::open(&model).unwrap().config.max_positions as u32;
+        let mut inputs = PreviewInputs::default();
+        inputs.ports.insert("base".into(), vec![("base".into(), model)]);
+        let told = |max_new_tokens: u32, inputs: &PreviewInputs| {
+            let params = Generate { max_new_tokens, ..Generate::default() };
+            params.preview(inputs).map(|_| ()).map_err(|e| e.to_string())
+        };
+        assert!(told(context, &inputs).unwrap_err().contains("leaves no room for a prompt"));
+        assert_eq!(told(context - 20, &inputs), Ok(()));
+        inputs.ports.insert("prompts".into(), vec![("prompts".into(), rows)]);
+        assert!(told(context - 20, &inputs).unwrap_err().contains("leaves room for 20"));
+        assert_eq!(told(16, &inputs), Ok(()));
+    }
 
     #[test]
     fn beam_is_refused_before_anything_runs() {

@@ -9,7 +9,8 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::language::kinds::{KindEntry, Kinds};
 use crate::language::nearest::{did_you_mean, listed};
 use crate::language::shape::Shape;
-use crate::node::{Data, Key, Node};
+use crate::node::{Data, Key, Node, Span};
+use crate::stage::Home;
 use crate::study::RunKeys;
 
 /// Keys of `run:` that every kind has.
@@ -122,7 +123,17 @@ pub fn read(
         }
     }
     keys.own = Value::Object(extra);
+    if keys.gpus > 1 && entry.kind.home == Home::Torch {
+        let node = [own, defaults].into_iter().flatten().find_map(|run| run.get("gpus"));
+        faults.push(one_gpu(&path, entry.kind.name, keys.gpus, node.map(|node| node.span).unwrap_or_default()));
+    }
     keys
+}
+
+fn one_gpu(path: &str, kind: &str, gpus: usize, span: Span) -> Diagnostic {
+    let message = format!("`{path}.gpus` is {gpus}, and `{kind}` computes on one GPU: several are not supported");
+    Diagnostic::at(code::BAD_RUN_KEY, span, message)
+        .help("write `gpus: 1`; cases of a sweep use one each at the same time")
 }
 
 /// Checks the pipeline's own `run:`, once.

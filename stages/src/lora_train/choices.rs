@@ -22,7 +22,8 @@ pub struct Lora {
     pub dropout: f64,
     /// Projections with an adapter, in every layer; all seven when not given.
     pub targets: Vec<Target>,
-    /// `lora` (scale alpha / r), `rslora` (alpha / sqrt r) or `lora_plus` (B learns 16 times as fast as A).
+    /// `lora` (scale alpha / r), `rslora` (alpha / sqrt r) or `lora_plus` (B learns 16 times as fast as A). Training DoRA is not
+    /// supported.
     pub variant: Variant,
     /// How A starts: `kaiming` (PEFT's default) or `gaussian`; B starts at zero.
     pub init: Init,

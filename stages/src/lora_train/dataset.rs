@@ -6,6 +6,7 @@ use std::path::Path;
 use watershed_engine::StageError;
 
 use super::LoraTrain;
+use crate::base::Base;
 use crate::formats;
 use crate::record::example::Example;
 use crate::text::batch::{BatchPlan, LossNorm};
@@ -35,7 +36,10 @@ impl Dataset {
     /// # Errors
     /// Names the file and row that cannot be read or do not fit.
     pub fn open(params: &LoraTrain, train: &Path, val: Option<&Path>, base: &Path) -> Result<Dataset, StageError> {
-        Dataset::encode(params, train, val, Tokenizer::open(base)?)
+        let base = Base::open(base)?;
+        let data = Dataset::encode(params, train, val, base.tokenizer)?;
+        data.check_context(base.config.max_positions)?;
+        Ok(data)
     }
 
     /// Reads the rows and encodes them with a tokenizer that is open already.
@@ -79,14 +83,27 @@ impl Dataset {
         self.train.rows.iter().filter(|row| row.cut == Cut::Input).count()
     }
 
-    /// Returns the number of training rows that do not teach the end of an answer.
+    /// Returns the number of training rows that do not teach the end of an answer: whole rows end with one, and learn it.
+    pub fn rows_without_end(&self) -> usize {
+        self.rows_cut()
+    }
+
+    /// Checks that the base can read every row.
     ///
     /// # Errors
-    /// When the tokenizer has no end token.
-    pub fn rows_without_end(&self) -> Result<usize, StageError> {
-        let eos = self.tokenizer.eos()?;
-        let ends = |row: &Row| row.ids.last() == Some(&eos) && row.labels.last() == Some(&true);
-        Ok(self.train.rows.iter().filter(|row| !ends(row)).count())
+    /// When rows are longer than `context`, the longest sequence that the base was made for: says how many and how long.
+    pub fn check_context(&self, context: usize) -> Result<(), StageError> {
+        let rows = || self.train.rows.iter().chain(&self.val.rows);
+        let longer = rows().filter(|row| row.ids.len() > context).count();
+        let longest = rows().map(|row| row.ids.len()).max().unwrap_or(0);
+        if longer == 0 {
+            return Ok(());
+        }
+        Err(StageError::failed(format!(
+            "{longer} of {} rows are longer than the {context} tokens that the base was made for, the longest has {longest}; \
+             set `max_len: {context}`, or take a base with a longer context",
+            rows().count()
+        )))
     }
 
     /// Returns the labels of one pass over the training rows.

@@ -32,12 +32,14 @@ pub fn preview(params: &LoraTrain, inputs: &PreviewInputs) -> Result<Preview, St
     let question = json!([base, train, val, template, system, train_on, params.max_len, params.overflow]);
     let seen = inputs.once(&question.to_string(), || {
         let base = Base::open(base)?;
-        Ok((Dataset::encode(params, train, val, base.tokenizer)?, base.config))
+        let data = Dataset::encode(params, train, val, base.tokenizer)?;
+        data.check_context(base.config.max_positions)?;
+        Ok((data, base.config))
     })?;
     let (data, config) = &*seen;
     let mut preview = Preview::default();
     facts(&mut preview, params, data);
-    lints(&mut preview, params, data)?;
+    lints(&mut preview, params, data);
     preview.cost.seconds = Some(seconds(params, data, config));
     Ok(preview)
 }
@@ -78,7 +80,7 @@ fn rounded(value: f64) -> Value {
     format!("{value:.3e}").parse::<f64>().map_or(Value::Null, Value::from)
 }
 
-fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<(), StageError> {
+fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) {
     let rows = data.train.rows.len();
     let checks = params.checks;
     let cut = data.rows_cut();
@@ -95,7 +97,7 @@ fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<()
             ),
         );
     }
-    let endless = data.rows_without_end()?;
+    let endless = data.rows_without_end();
     if share(endless, rows) > TOLERATED {
         push(
             preview,
@@ -120,7 +122,6 @@ fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<()
             ),
         );
     }
-    Ok(())
 }
 
 /// What `overflow` takes away is wanted, and told.
@@ -263,6 +264,22 @@ mod tests {
         let preview = preview(&dropping, &inputs).unwrap();
         let lint = preview.lints.iter().find(|lint| lint.code == "L005").unwrap();
         assert!(lint.message.contains("rows are left out at `max_len: 64`"), "{}", lint.message);
+    }
+
+    #[test]
+    fn rows_longer_than_the_bases_context_are_told_before_any_step() {
+        let Some(mut inputs) = inputs(false) else { return };
+        let folder = tempfile::tempdir().unwrap();
+        crate::fixture::copy(&tiny_llama("model").unwrap(), folder.path());
+        let path = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["max_position_embeddings"] = json!(100);
+        std::fs::write(&path, config.to_string()).unwrap();
+        inputs.ports.insert("base".into(), vec![("base".into(), folder.path().into())]);
+        let message = preview(&LoraTrain::default(), &inputs).unwrap_err().to_string();
+        assert!(message.contains("longer than the 100 tokens") && message.contains("`max_len: 100`"), "{message}");
+        let overflow = crate::text::labels::Overflow::Drop;
+        assert!(preview(&LoraTrain { max_len: 100, overflow, ..LoraTrain::default() }, &inputs).is_ok());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use watershed_engine::StageError;
 
-use super::template::Template;
+use super::template::{Part, Template};
 use super::tokenizer::Tokenizer;
 use crate::record::example::Example;
 
@@ -178,29 +178,36 @@ impl Encoder<'_> {
             response_start: 0,
             cut: Cut::None,
         };
-        let mut answers = 0;
-        for part in self.template.parts(example)? {
-            let first = row.ids.is_empty();
-            let ids = if first { self.tokenizer.start(&part.text) } else { self.tokenizer.more(&part.text) };
-            let ids = ids.map_err(|e| e.to_string())?;
-            if part.is_answer && answers == 0 {
-                row.response_start = row.ids.len();
-            }
-            answers += usize::from(part.is_answer);
-            row.labels.extend(ids.iter().map(|_| part.is_answer || self.train_on == TrainOn::All));
-            row.ids.extend(ids);
-        }
-        if answers == 0 {
+        let parts = self.template.parts(example)?;
+        if !parts.iter().any(|part| part.is_answer) {
             return Err("the conversation has no answer to learn".into());
         }
+        let tokens = self.tokens(&parts).map_err(|e| e.to_string())?;
+        row.response_start = tokens.iter().position(|(_, is_answer)| *is_answer).unwrap_or(tokens.len());
+        let is_label = |is_answer: bool| is_answer || self.train_on == TrainOn::All;
+        (row.ids, row.labels) = tokens.into_iter().map(|(id, is_answer)| (id, is_label(is_answer))).unzip();
         self.end(&mut row)?;
         Ok(row)
     }
 
-    /// Appends the end token unless the template has written it.
+    /// Returns the tokens of a conversation, each with whether it belongs to an answer.
+    fn tokens(&self, parts: &[Part]) -> Result<Vec<(u32, bool)>, StageError> {
+        if self.template.is_chat() {
+            return self.tokenizer.conversation(parts);
+        }
+        let mut tokens: Vec<(u32, bool)> = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            let ids = if at == 0 { self.tokenizer.start(&part.text)? } else { self.tokenizer.more(&part.text)? };
+            tokens.extend(ids.into_iter().map(|id| (id, part.is_answer)));
+        }
+        Ok(tokens)
+    }
+
+    /// Appends the end token unless the template has written it; a tokenizer's own template ends an answer with its own.
     fn end(&self, row: &mut Row) -> Result<(), String> {
         let eos = self.tokenizer.eos().map_err(|e| e.to_string())?;
-        if row.ids.last() != Some(&eos) {
+        let ends_itself = |id: &u32| *id == eos || (self.template.is_chat() && self.tokenizer.is_control(*id));
+        if !row.ids.last().is_some_and(ends_itself) {
             row.ids.push(eos);
             row.labels.push(true);
         }
@@ -384,5 +391,66 @@ mod tests {
                 assert_eq!((row.ids.last(), row.labels.last()), (Some(&eos), Some(&true)));
             }
         });
+    }
+
+    /// What `tests/reference/chat.py` wrote.
+    fn chats() -> (std::path::PathBuf, serde_json::Value) {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/chat");
+        let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+        (folder, serde_json::from_str(&text).unwrap())
+    }
+
+    /// A folder with one of its tokenizers.
+    fn chat_tokenizer(name: &str) -> (tempfile::TempDir, Tokenizer) {
+        let ((source, expected), folder) = (chats(), tempfile::tempdir().unwrap());
+        std::fs::copy(source.join("tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+        std::fs::copy(source.join(format!("{name}.jinja")), folder.path().join("chat_template.jinja")).unwrap();
+        let config = expected[name]["tokenizer_config"].to_string();
+        std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        let tokenizer = Tokenizer::open(folder.path()).unwrap();
+        (folder, tokenizer)
+    }
+
+    #[test]
+    fn chat_templates_give_the_ids_and_labels_of_transformers() {
+        for (name, case) in chats().1.as_object().unwrap() {
+            let (_keep, tokenizer) = chat_tokenizer(name);
+            let chat = TemplateChoice::Named(crate::text::template::TemplateName::Chat);
+            let template = Template::new(&chat, None, tokenizer.chat().cloned()).unwrap();
+            let (train_on, overflow) = (TrainOn::Response, Overflow::Error);
+            let encoder = Encoder { template: &template, tokenizer: &tokenizer, train_on, max_len: 1024, overflow };
+            for wanted in case["rows"].as_array().unwrap() {
+                let messages = serde_json::from_value(wanted["messages"].clone()).unwrap();
+                let row = encoder.encode(0, &Example { messages, ..Example::default() }).unwrap().unwrap();
+                // the line break after the last end token belongs to no turn, and nothing is learned from it
+                let whole = ids(&wanted["ids"]);
+                assert!(row.ids.len() >= whole.len() - 1 && whole.starts_with(&row.ids), "{name}: {}", wanted["text"]);
+                let labels: Vec<bool> = serde_json::from_value(wanted["labels"].clone()).unwrap();
+                assert_eq!(row.labels, labels[..row.ids.len()], "{name}: {}", wanted["text"]);
+                assert!(!labels[row.ids.len()..].contains(&true));
+                let messages = serde_json::from_value(wanted["messages"].clone()).unwrap();
+                let prompt = template.prompt_ids(&Example { messages, ..Example::default() }, &tokenizer);
+                assert_eq!(prompt.unwrap(), ids(&wanted["prompt"]), "{name}: {}", wanted["text"]);
+            }
+            let end = tokenizer.more(case["end"].as_str().unwrap()).unwrap();
+            assert!(end.len() == 1 && template.stops(&tokenizer).contains(&end[0]), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_conversation_that_breaks_the_alternation_is_named() {
+        let (_keep, tokenizer) = chat_tokenizer("mistral");
+        let chat = TemplateChoice::Named(crate::text::template::TemplateName::Chat);
+        let template = Template::new(&chat, None, tokenizer.chat().cloned()).unwrap();
+        let (train_on, overflow) = (TrainOn::Response, Overflow::Error);
+        let encoder = Encoder { template: &template, tokenizer: &tokenizer, train_on, max_len: 1024, overflow };
+        let row = |roles: &[&str]| {
+            let turns = roles.iter().map(|role| serde_json::json!({"role": role, "content": "x"})).collect();
+            let messages = serde_json::from_value(serde_json::Value::Array(turns)).unwrap();
+            Example { id: "r7".into(), messages, ..Example::default() }
+        };
+        let rows = [row(&["user", "assistant"]), row(&["user", "user", "assistant"])];
+        let error = encoder.encode_all(&rows).unwrap_err().to_string();
+        assert!(error.contains("row 2 (`r7`)") && error.contains("must alternate"), "{error}");
     }
 }

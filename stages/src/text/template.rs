@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chat;
+use super::{Tokenizer, chat};
 use crate::record::example::{Example, Message};
 
 /// Which template, as written in YAML.
@@ -108,6 +108,30 @@ impl Template {
         Ok(parts.into_iter().map(|part| part.text).collect())
     }
 
+    /// Says whether it is the tokenizer's own, which writes beginnings and ends of texts itself.
+    pub fn is_chat(&self) -> bool {
+        self.choice == TemplateChoice::Named(TemplateName::Chat)
+    }
+
+    /// Returns the ids of what the model reads before it writes its last answer.
+    ///
+    /// # Errors
+    /// When the row does not fit the template, or the tokenizer fails on it.
+    pub fn prompt_ids(&self, row: &Example, tokenizer: &Tokenizer) -> Result<Vec<u32>, String> {
+        let text = self.prompt(row)?;
+        let ids = if self.is_chat() { tokenizer.bare(&text) } else { tokenizer.start(&text) };
+        ids.map_err(|e| e.to_string())
+    }
+
+    /// Returns every id that ends an answer: the tokenizer's, and what the tokenizer's own template writes after one.
+    pub fn stops(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        let mut stops = tokenizer.special().stops.clone();
+        let end = self.chat.as_ref().filter(|_| self.is_chat()).map(chat::ChatTemplate::end_of_answer);
+        let first = end.and_then(|text| tokenizer.more(&text).ok()?.first().copied());
+        stops.extend(first.filter(|id| tokenizer.is_control(*id) && !stops.contains(id)));
+        stops
+    }
+
     /// Returns the whole conversation, the last part being the last answer.
     ///
     /// # Errors
@@ -141,7 +165,7 @@ impl Template {
         let output = output(row)?;
         let fields = minijinja::context! { instruction, input, system => self.system(row).unwrap_or_default(), output };
         let render =
-            |text: &str| chat::environment().render_str(text, &fields).map_err(|e| format!("`template`: {e:#}"));
+            |text: &str| chat::environment(true).render_str(text, &fields).map_err(|e| format!("`template`: {e:#}"));
         Ok(single(render(&inline.prompt)?, render(&inline.response)?))
     }
 

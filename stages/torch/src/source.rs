@@ -48,8 +48,20 @@ impl Source for Stored<'_> {
             Dtype::Bf16 => Tensor::f_from_data_size(view.bytes(), &shape, Kind::BFloat16)?,
             _ => Tensor::from_slice(&view.to_f32()).view(shape.as_slice()),
         };
-        Ok(stored.f_to_device(self.place.device)?.f_to_kind(self.place.kind)?)
+        let tensor = stored.f_to_device(self.place.device)?.f_to_kind(self.place.kind)?;
+        if !is_finite(&tensor)? {
+            let what = format!("tensor `{name}` holds numbers that are not finite: fetch the model again");
+            return Err(Error::read(self.files.path(), what));
+        }
+        Ok(tensor)
     }
+}
+
+/// Says whether all numbers are finite. A sum is one pass without another tensor, and only finite numbers have a finite one;
+/// where it overflows, each is looked at.
+fn is_finite(tensor: &Tensor) -> Result<bool> {
+    let sum = tensor.f_sum(Kind::Float)?.double_value(&[]);
+    Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.int64_value(&[]) == 1)
 }
 
 impl<'a> Random<'a> {
@@ -69,5 +81,42 @@ impl Source for Random<'_> {
         let shape: Vec<i64> = shape.iter().map(|size| *size as i64).collect();
         let mut tensor = Tensor::f_ones(&shape, (self.place.kind, self.place.device))?;
         Ok(if name.ends_with("norm.weight") { tensor } else { tensor.f_normal_(0.0, DEVIATION)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_not_finite_are_found_and_large_ones_are_not() {
+        let with = |number: f32| Tensor::from_slice(&[1.0, number, -2.0, number]);
+        for kind in [Kind::Float, Kind::BFloat16] {
+            assert!(is_finite(&with(3.0e38).to_kind(kind)).unwrap());
+            for number in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                assert!(!is_finite(&with(number).to_kind(kind)).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_with_a_number_that_is_none_is_refused_by_the_tensors_name() {
+        let Some(model) = crate::place::tiny_llama("model") else { return };
+        let folder = tempfile::tempdir().unwrap();
+        crate::place::copy(&model, folder.path());
+        let file = crate::place::weights(folder.path()).pop().unwrap();
+        let shard = watershed_weights::folder::Shard::open(&file).unwrap();
+        let name = shard.names().find(|name| name.ends_with("down_proj.weight")).unwrap().to_owned();
+        let mut bytes = std::fs::read(&file).unwrap();
+        let place = shard.raw(&name).unwrap();
+        let at = bytes.windows(place.len()).position(|window| window == place).unwrap();
+        // all ones is no number in f32, f16 and bf16 alike
+        bytes[at..at + 4].fill(0xff);
+        drop(shard);
+        std::fs::write(&file, bytes).unwrap();
+        let files = ModelFiles::open(folder.path()).unwrap();
+        let loaded = crate::Model::load(&files, crate::Compute::F32, tch::Device::Cpu);
+        let message = loaded.err().unwrap().to_string();
+        assert!(message.contains(&name) && message.contains("not finite"), "{message}");
     }
 }

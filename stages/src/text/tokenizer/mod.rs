@@ -8,12 +8,14 @@ mod gguf;
 mod special;
 mod spm;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use watershed_engine::StageError;
 use watershed_weights::Gguf;
 
 use super::chat::ChatTemplate;
+use super::template::Part;
 pub use special::Special;
 use spm::Spm;
 
@@ -24,6 +26,8 @@ pub struct Tokenizer {
     chat: Option<ChatTemplate>,
     size: usize,
     digest: String,
+    /// Tokens that are no text.
+    control: HashSet<u32>,
 }
 
 enum Model {
@@ -91,7 +95,9 @@ impl Tokenizer {
     }
 
     fn new(model: Model, special: Special, chat: Option<String>, size: usize, digest: blake3::Hash) -> Tokenizer {
-        let mut tokenizer = Tokenizer { model, special, chat: None, size, digest: digest.to_hex().to_string() };
+        let digest = digest.to_hex().to_string();
+        let control = control(&model, &special);
+        let mut tokenizer = Tokenizer { model, special, chat: None, size, digest, control };
         let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.text_of(id));
         let (bos, eos) = (text(tokenizer.special.bos), text(tokenizer.special.eos));
         tokenizer.chat = chat.map(|source| ChatTemplate { source, bos, eos });
@@ -125,12 +131,57 @@ impl Tokenizer {
         }
     }
 
+    /// Returns the ids of a text that says itself where it begins: a rendered chat template.
+    ///
+    /// # Errors
+    /// When the tokenizer's own rules fail on the text.
+    pub fn bare(&self, text: &str) -> Result<Vec<u32>, StageError> {
+        self.encode(text, true)
+    }
+
+    /// Returns the ids of a rendered conversation, each with whether it belongs to an answer. The text is tokenised as a
+    /// whole, as transformers' `apply_chat_template` does; a token across the border between two parts belongs to the first.
+    ///
+    /// # Errors
+    /// When the tokenizer's own rules fail on the text.
+    pub fn conversation(&self, parts: &[Part]) -> Result<Vec<(u32, bool)>, StageError> {
+        let Model::Fast(fast) = &self.model else { return self.apart(parts) };
+        let text: String = parts.iter().map(|part| part.text.as_str()).collect();
+        let encoding = fast.encode(text, false).map_err(fails)?;
+        let mut ends = parts.iter().scan(0, |end, part| {
+            *end += part.text.len();
+            Some((*end, part.is_answer))
+        });
+        let mut here = ends.next().unwrap_or_default();
+        let mut tokens = Vec::with_capacity(encoding.len());
+        for (id, (start, _)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            while let Some(next) = (*start >= here.0).then(|| ends.next()).flatten() {
+                here = next;
+            }
+            tokens.push((*id, here.1));
+        }
+        Ok(tokens)
+    }
+
+    /// SentencePiece of a GGUF knows no offsets, so that its parts are tokenised one by one.
+    fn apart(&self, parts: &[Part]) -> Result<Vec<(u32, bool)>, StageError> {
+        let mut tokens = Vec::new();
+        for part in parts {
+            let ids = if tokens.is_empty() { self.bare(&part.text)? } else { self.more(&part.text)? };
+            tokens.extend(ids.into_iter().map(|id| (id, part.is_answer)));
+        }
+        Ok(tokens)
+    }
+
+    /// Says whether a token is no text but a sign, such as the end of a turn.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.control.contains(&id)
+    }
+
     fn encode(&self, text: &str, at_start: bool) -> Result<Vec<u32>, StageError> {
         match &self.model {
             Model::Fast(fast) => {
-                let encoding = fast.encode_fast(text, false);
-                let encoding =
-                    encoding.map_err(|e| StageError::failed(format!("the tokenizer fails on a text: {e}")))?;
+                let encoding = fast.encode_fast(text, false).map_err(fails)?;
                 Ok(encoding.get_ids().to_vec())
             }
             Model::Spm { spm, whole } => Ok(encode_spm(spm, whole, text, at_start)),
@@ -196,9 +247,24 @@ impl Tokenizer {
             return Ok(());
         }
         Err(StageError::failed(format!(
-            "base and tokenizer do not fit: the tokenizer has {needed} ids, the model {vocab} embedding rows; use the tokenizer that came with the model"
+            "base and tokenizer do not fit: the tokenizer has {needed} ids, the model {vocab} embedding rows; added tokens would need rows of their own, which are not trained here: use the tokenizer that came with the model"
         )))
     }
+}
+
+fn fails(error: tokenizers::Error) -> StageError {
+    StageError::failed(format!("the tokenizer fails on a text: {error}"))
+}
+
+fn control(model: &Model, special: &Special) -> HashSet<u32> {
+    let own: Vec<u32> = match model {
+        Model::Fast(fast) => {
+            let added = fast.get_added_tokens_decoder();
+            added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect()
+        }
+        Model::Spm { whole, .. } => whole.iter().map(|(_, id)| *id).collect(),
+    };
+    own.into_iter().chain(special.stops.iter().copied()).chain(special.bos).collect()
 }
 
 fn unusable(path: &Path, why: impl std::fmt::Display) -> StageError {
@@ -303,6 +369,6 @@ mod tests {
         let tokenizer = Tokenizer::open(&folder).unwrap();
         assert!(tokenizer.check_fits(tokenizer.size()).is_ok());
         let error = tokenizer.check_fits(tokenizer.size() - 1).unwrap_err().to_string();
-        assert!(error.contains("do not fit"), "{error}");
+        assert!(error.contains("do not fit") && error.contains("added tokens"), "{error}");
     }
 }

@@ -38,7 +38,7 @@ impl Receipt<'_> {
             &json!({
                 "rows": {"train": data.train.rows.len(), "val": data.val.rows.len(), "dropped": data.train.dropped, "cut": data.rows_cut()},
                 "labels": {"tokens": data.label_tokens(), "fewest_in_a_row": labels.clone().min(), "rows_without": labels.filter(|n| *n == 0).count(),
-                           "rows_without_end": data.rows_without_end()?},
+                           "rows_without_end": data.rows_without_end()},
                 "updates": progress.step,
                 "tokens": progress.tokens,
                 "trainable_parameters": self.parameters,
