@@ -41,6 +41,7 @@ pub mod losses;
 pub mod metrics;
 pub mod names;
 pub mod node;
+pub mod peek;
 pub mod plan;
 pub mod port;
 pub mod preview;

@@ -1,7 +1,7 @@
 //! The walk that executes nothing: what each stage would do, and why.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use watershed_cache::{ActionResult, Digest, Stored};
 
@@ -103,6 +103,33 @@ pub fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> Pre
         }
     }
     inputs
+}
+
+/// Returns the inputs of a node that are in the store or the user's own; folders are laid out below `folders`.
+///
+/// # Errors
+/// Names a stage that has to run first.
+pub fn inputs_of(session: &Session, id: NodeId, folders: &Path) -> Result<PreviewInputs, StageError> {
+    let needed = session.graph.needed(&[id]);
+    let mut known = Known(vec![None; session.graph.nodes.len()]);
+    for node in (0..session.graph.nodes.len()).filter(|&node| needed[node] && node != id) {
+        if let State::Hit(_, result) = state_of(session, node, &known, false) {
+            known.0[node] = Some(result.outputs);
+        }
+    }
+    let mut inputs = preview_inputs(session, id, &known);
+    for input in &session.graph.nodes[id].inputs {
+        let From::Node { node, port, inside: None } = &input.from else { continue };
+        let writer = session.graph.nodes[*node].title();
+        let first = || StageError::failed(format!("`{writer}` has to run first: `watershed run {writer}`"));
+        let stored = known.of(*node).and_then(|outputs| outputs.get(port)).ok_or_else(first)?;
+        if stored.artifact.folder {
+            let path = folders.join(format!("{node}.{port}"));
+            session.store.copy_out(&stored.artifact, &path).map_err(crate::session::store_error)?;
+            inputs.ports.entry(input.port.clone()).or_default().push((input.label.clone(), path));
+        }
+    }
+    Ok(inputs)
 }
 
 fn blob(session: &Session, stored: &Stored) -> Option<PathBuf> {

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 
 use crate::fault::{ParamFault, StageError};
 use crate::job::Job;
+use crate::peek::{Peek, PeekRow};
 use crate::port::Ports;
 use crate::preview::{Preview, PreviewInputs};
 use crate::probe::Probe;
@@ -97,6 +98,14 @@ pub trait Stage: Serialize + DeserializeOwned + JsonSchema + Default + Send + Sy
         Ok(Preview::default())
     }
 
+    /// Shows a row of the inputs that are there as the model would see it; none for kinds without such rows.
+    ///
+    /// # Errors
+    /// When an input is missing or cannot be read, or there is no such row.
+    fn peek(&self, _inputs: &PreviewInputs, _row: PeekRow) -> Result<Option<Peek>, StageError> {
+        Ok(None)
+    }
+
     /// Returns what the machine is asked about the programs that the stage uses; the answers are in the key. `folder` is
     /// where relative paths of `run` begin. Asks nothing itself.
     fn probes(&self, _run: &Self::Run, _folder: &Path) -> Vec<Probe> {
@@ -140,6 +149,8 @@ pub struct Kind {
     pub check: fn(&Value) -> Vec<ParamFault>,
     /// See [`Stage::preview`]; takes resolved parameters.
     pub preview: fn(&Value, &PreviewInputs) -> Result<Preview, StageError>,
+    /// See [`Stage::peek`]; takes resolved parameters.
+    pub peek: fn(&Value, &PreviewInputs, PeekRow) -> Result<Option<Peek>, StageError>,
     /// See [`Stage::probes`]; takes resolved parameters and the kind's own run keys.
     pub probes: fn(&Value, &Value, &Path) -> Vec<Probe>,
     /// See [`Stage::run`]; takes the job's own parameters and run keys.
@@ -164,6 +175,7 @@ impl Kind {
             ports: |params| decode::<S>(params).unwrap_or_default().ports(),
             check: |params| decode::<S>(params).map(|s| s.check()).unwrap_or_default(),
             preview: |params, inputs| decode_or_fail::<S>(params)?.preview(inputs),
+            peek: |params, inputs, row| decode_or_fail::<S>(params)?.peek(inputs, row),
             probes: |params, run, folder| {
                 decode::<S>(params).unwrap_or_default().probes(&decode(run).unwrap_or_default(), folder)
             },

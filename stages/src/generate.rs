@@ -1,10 +1,13 @@
 //! `generate`: parameters, ports and checks of writing answers; the work is in `watershed-torch`.
 
+mod peek;
+
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use watershed_engine::fault::ParamFault;
+use watershed_engine::peek::{Peek, PeekRow};
 use watershed_engine::port::{Ports, RecordType};
 use watershed_engine::preview::{Preview, PreviewInputs};
 use watershed_engine::stage::{Home, Reproducible};
@@ -157,6 +160,10 @@ impl Stage for Generate {
         let base = Base::open(base)?;
         check_context(self, &base, inputs.get("prompts"))?;
         Ok(Preview::default())
+    }
+
+    fn peek(&self, inputs: &PreviewInputs, row: PeekRow) -> Result<Option<Peek>, StageError> {
+        peek::peek(self, inputs, row).map(Some)
     }
 
     fn run(&self, _run: &GenerateRun, _job: &Job) -> Result<(), StageError> {

@@ -13,6 +13,7 @@ pub mod command;
 pub mod day;
 pub mod evaluate;
 pub mod examples;
+pub mod export;
 pub mod fetch;
 #[cfg(test)]
 #[path = "../../tests/it/fixture.rs"]
@@ -56,6 +57,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<baseline::Baseline>(),
         Kind::of::<evaluate::Evaluate>(),
         Kind::of::<choose::Choose>(),
+        Kind::of::<export::Export>(),
         Kind::of::<command::Command>(),
         Kind::of::<fetch::Fetch>(),
     ]

@@ -16,6 +16,7 @@ mod kinds;
 mod log;
 mod open;
 mod out;
+mod peek;
 mod pick;
 mod plan;
 mod price;
@@ -102,6 +103,8 @@ enum Command {
     Config(config::Options),
     /// Tells what `run` would do, and why.
     Plan(plan::Options),
+    /// Shows one row as the model sees it: what it reads, learns, and never sees.
+    Peek(peek::Options),
     /// Executes what is not in the store yet.
     Run(run::Options),
     /// Tells the chain of reasons for which a stage would run.
@@ -185,6 +188,7 @@ pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
         Command::Check(choice) => check::check(&choice, common, kinds),
         Command::Config(options) => config::config(&options, common, kinds),
         Command::Plan(options) => plan::plan(&options, common, kinds),
+        Command::Peek(options) => peek::peek(&options, common, kinds),
         Command::Run(options) => run::run(&options, common, kinds),
         Command::Why(choice) => why::why(&choice, common, kinds),
         Command::Show(options) => show::show(&options, common),

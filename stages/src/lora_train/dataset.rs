@@ -56,13 +56,7 @@ impl Dataset {
         let template = template.map_err(StageError::Failed)?;
         let train_examples = formats::read(train)?;
         let val_examples = val.map_or(Ok(Vec::new()), formats::read)?;
-        let encoder = Encoder {
-            template: &template,
-            tokenizer: &tokenizer,
-            train_on: params.train_on,
-            max_len: params.max_len as usize,
-            overflow: params.overflow,
-        };
+        let encoder = encoder(params, &template, &tokenizer);
         let overlap = overlap(&train_examples, &val_examples);
         let (train, val) = (encoder.encode_all(&train_examples)?, encoder.encode_all(&val_examples)?);
         Ok(Dataset { train, val, tokenizer, template, val_examples, overlap })
@@ -110,6 +104,12 @@ impl Dataset {
     pub fn label_tokens(&self) -> usize {
         self.train.rows.iter().map(Row::label_tokens).sum()
     }
+}
+
+/// Returns what turns the rows of a training into ids and labels.
+pub fn encoder<'a>(params: &LoraTrain, template: &'a Template, tokenizer: &'a Tokenizer) -> Encoder<'a> {
+    let (train_on, max_len, overflow) = (params.train_on, params.max_len as usize, params.overflow);
+    Encoder { template, tokenizer, train_on, max_len, overflow }
 }
 
 /// Returns which rows form which update.

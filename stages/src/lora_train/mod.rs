@@ -5,12 +5,14 @@
 
 mod choices;
 mod dataset;
+mod peek;
 mod preview;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use watershed_engine::fault::ParamFault;
+use watershed_engine::peek::{Peek, PeekRow};
 use watershed_engine::port::{Ports, RecordType};
 use watershed_engine::preview::{Preview, PreviewInputs};
 use watershed_engine::stage::{Home, Reproducible};
@@ -166,6 +168,10 @@ impl Stage for LoraTrain {
 
     fn preview(&self, inputs: &PreviewInputs) -> Result<Preview, StageError> {
         preview::preview(self, inputs)
+    }
+
+    fn peek(&self, inputs: &PreviewInputs, row: PeekRow) -> Result<Option<Peek>, StageError> {
+        peek::peek(self, inputs, row).map(Some)
     }
 
     fn run(&self, _run: &LoraTrainRun, _job: &Job) -> Result<(), StageError> {

@@ -2,20 +2,16 @@
 //!
 //! Keys and fields are those of PEFT 0.21 (`docs/developer_guides/checkpoint.md`, `save_and_load.py`).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
-use watershed_weights::LlamaConfig;
+use watershed_weights::adapter::{self, CONFIG, PREFIX, WEIGHTS};
+use watershed_weights::{Adapter, LlamaConfig};
 
 use crate::lora::{Init, LoraConfig, Pair, Scaling, Target};
 use crate::{Error, Result};
-
-const PREFIX: &str = "base_model.model.";
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Writes an adapter; `numbers` are every `A`, then every `B`.
 pub(crate) fn save(folder: &Path, base: &str, config: &LoraConfig, pairs: &[Pair], numbers: &[f32]) -> Result<()> {
@@ -74,101 +70,19 @@ fn number(alpha: f64) -> Value {
     if alpha.fract() == 0.0 && alpha.abs() < 1e15 { json!(alpha as i64) } else { json!(alpha) }
 }
 
-/// Reads an adapter. Which projections it adapts, and at which rank, is what its tensors say; the configuration gives the
-/// scale.
+/// Reads an adapter.
 pub(crate) fn load(folder: &Path, model: &LlamaConfig) -> Result<(LoraConfig, Vec<Pair>, Vec<f32>)> {
-    let path = folder.join(CONFIG);
-    let bytes = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
-    let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::read(&path, e))?;
-    check_supported(&json).map_err(|why| Error::read(&path, why))?;
-    let path = folder.join(WEIGHTS);
-    if !path.exists() && folder.join("adapter_model.bin").exists() {
-        return Err(Error::read(
-            folder,
-            "`adapter_model.bin` is a pickle and is never unpickled: save it as safetensors",
-        ));
-    }
-    let bytes = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::read(&path, e))?;
-    let pairs = read_pairs(&file, &json, model).map_err(|why| Error::read(&path, why))?;
-    let numbers = read_numbers(&file, &pairs).map_err(|why| Error::read(&path, why))?;
-    Ok((read_config(&json, &pairs), pairs, numbers))
-}
-
-fn check_supported(json: &Value) -> std::result::Result<(), String> {
-    let kind = json["peft_type"].as_str().unwrap_or("nothing");
-    if kind != "LORA" {
-        return Err(format!("`peft_type` is `{kind}`: only LORA is supported"));
-    }
-    if json["use_dora"].as_bool() == Some(true) {
-        return Err("DoRA adapters (`use_dora`) are not supported: merge it into its base with PEFT".to_owned());
-    }
-    let is_set = |key: &&str| !matches!(&json[*key], Value::Null | Value::Bool(false)) && json[*key] != json!([]);
-    match ["modules_to_save", "lora_bias", "fan_in_fan_out"].iter().find(|key| is_set(key)) {
-        Some(key) => Err(format!("`{key}` is set, which is not supported")),
-        None if json["r"].as_u64().is_some_and(|r| r > 0) && json["lora_alpha"].is_number() => Ok(()),
-        None => Err("`r` or `lora_alpha` is missing".to_owned()),
-    }
-}
-
-fn read_pairs(file: &SafeTensors<'_>, json: &Value, model: &LlamaConfig) -> std::result::Result<Vec<Pair>, String> {
-    let mut pairs = BTreeMap::new();
-    for name in file.names() {
-        let module = name.strip_prefix(PREFIX).ok_or_else(|| format!("`{name}` is no PEFT key"))?;
-        let Some((module, side)) = module.strip_suffix(".weight").and_then(|rest| rest.rsplit_once(".lora_")) else {
-            return Err(format!("`{name}` is not supported: only lora_A and lora_B of linear projections are"));
-        };
-        let (layer, target) =
-            place(module, model).ok_or_else(|| format!("`{name}`: the base has no projection `{module}`"))?;
-        if side != "A" {
-            continue;
-        }
-        let shape = file.tensor(name).map_err(|e| e.to_string())?.shape().to_vec();
-        let r = shape.first().copied().filter(|r| *r > 0).ok_or_else(|| format!("`{name}` is empty"))?;
-        let alpha = pattern(&json["alpha_pattern"], module).or(json["lora_alpha"].as_f64()).unwrap_or(r as f64);
-        let shape = model.projections()[target as usize].1;
-        pairs.insert((layer, target), Pair { module: module.to_owned(), layer, target, shape, r, alpha });
-    }
-    if pairs.is_empty() {
-        return Err("it holds no adapter weights: was it saved from a patched `state_dict`?".to_owned());
-    }
-    if file.len() != 2 * pairs.len() {
-        return Err("some `lora_A` or `lora_B` is without its other half".to_owned());
-    }
-    Ok(pairs.into_values().collect())
-}
-
-fn place(module: &str, model: &LlamaConfig) -> Option<(usize, Target)> {
-    let (layer, name) = module.strip_prefix("model.layers.")?.split_once('.')?;
-    let layer = layer.parse().ok().filter(|layer| *layer < model.layers)?;
-    let index = model.projections().iter().position(|(projection, _, _)| *projection == name)?;
-    Some((layer, Target::ALL[index]))
-}
-
-/// Returns the entry of a `rank_pattern` or `alpha_pattern` that matches: the module itself or its end at a dot, as PEFT's
-/// `(.*\.)?key$` does for plain names.
-fn pattern(patterns: &Value, module: &str) -> Option<f64> {
-    let matches = |key: &str| module == key || module.strip_suffix(key).is_some_and(|rest| rest.ends_with('.'));
-    patterns.as_object()?.iter().find(|(key, _)| matches(key)).and_then(|(_, value)| value.as_f64())
-}
-
-fn read_numbers(file: &SafeTensors<'_>, pairs: &[Pair]) -> std::result::Result<Vec<f32>, String> {
-    let mut numbers = Vec::new();
-    for (name, shape) in tensors(pairs) {
-        let tensor = file.tensor(&name).map_err(|_| format!("`{name}` is missing"))?;
-        if tensor.shape() != shape {
-            return Err(format!(
-                "`{name}` is {:?}, the base asks for {shape:?}: is it another model's adapter?",
-                tensor.shape()
-            ));
-        }
-        let dtype = watershed_weights::Dtype::parse(&format!("{:?}", tensor.dtype()));
-        let dtype = dtype.ok_or_else(|| format!("`{name}` is {:?}: give f32, f16 or bf16", tensor.dtype()))?;
-        let start = numbers.len();
-        numbers.resize(start + shape[0] * shape[1], 0.0);
-        watershed_weights::dequant::expand(dtype, tensor.data(), &mut numbers[start..]);
-    }
-    Ok(numbers)
+    let adapter = Adapter::open(folder, model)?;
+    let pair = |pair: adapter::Pair| Pair {
+        module: pair.module,
+        layer: pair.layer,
+        target: Target::ALL[pair.projection],
+        shape: pair.shape,
+        r: pair.r,
+        alpha: pair.alpha,
+    };
+    let pairs: Vec<Pair> = adapter.pairs.into_iter().map(pair).collect();
+    Ok((read_config(&adapter.config, &pairs), pairs, adapter.numbers))
 }
 
 fn read_config(json: &Value, pairs: &[Pair]) -> LoraConfig {

@@ -60,6 +60,11 @@ impl Dtype {
         TABLE.iter().find(|row| row.2 == name).map(|row| row.0)
     }
 
+    /// Returns GGML's number of the type.
+    pub fn ggml(self) -> u32 {
+        self.row().1
+    }
+
     /// Returns the name.
     pub fn name(self) -> &'static str {
         self.row().2

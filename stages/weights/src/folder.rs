@@ -85,6 +85,11 @@ impl Shard {
         self.entries.get(name).map(|entry| &self.map[entry.range.clone()])
     }
 
+    /// Returns the sizes of a tensor, outermost first.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
     /// Returns a tensor of floats.
     ///
     /// # Errors

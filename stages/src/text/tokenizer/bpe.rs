@@ -48,21 +48,31 @@ fn byte_level(use_regex: bool) -> Value {
     json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
 }
 
-/// Returns the split called `name`, and whether tokens that are whole words skip merging.
+/// Names of the splits that are known, each by its first name.
+pub const NAMES: [&str; 4] = ["gpt-2", "smollm", "llama-bpe", "qwen2"];
+
 fn pre_tokenizer(name: &str) -> Result<(Value, bool), String> {
+    split(name).ok_or_else(|| {
+        format!(
+            "the GGUF splits text by `{name}`, which is not known here (known: {}); use the model's Hugging Face folder instead",
+            NAMES.join(", ")
+        )
+    })
+}
+
+/// Returns the split called `name`, and whether tokens that are whole words skip merging; none when it is not known.
+pub fn split(name: &str) -> Option<(Value, bool)> {
     let sequence =
         |first: Value, use_regex| json!({"type": "Sequence", "pretokenizers": [first, byte_level(use_regex)]});
     let by = |regex: &str| {
         sequence(json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false}), false)
     };
     match name {
-        "gpt-2" | "gpt2" => Ok((byte_level(true), false)),
-        "smollm" => Ok((sequence(json!({"type": "Digits", "individual_digits": true}), true), false)),
-        "llama-bpe" | "llama3" | "llama-v3" => Ok((by(LLAMA3), true)),
-        "qwen2" => Ok((by(QWEN2), false)),
-        other => Err(format!(
-            "the GGUF splits text by `{other}`, which is not known here (known: gpt-2, smollm, llama-bpe, qwen2); use the model's Hugging Face folder instead"
-        )),
+        "gpt-2" | "gpt2" => Some((byte_level(true), false)),
+        "smollm" => Some((sequence(json!({"type": "Digits", "individual_digits": true}), true), false)),
+        "llama-bpe" | "llama3" | "llama-v3" => Some((by(LLAMA3), true)),
+        "qwen2" => Some((by(QWEN2), false)),
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod bpe;
 mod gguf;
 mod special;
 mod spm;
+mod to_gguf;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -199,6 +200,14 @@ impl Tokenizer {
         }
     }
 
+    /// Returns the text of ids, special tokens spelled out.
+    pub fn shown(&self, ids: &[u32]) -> String {
+        match &self.model {
+            Model::Fast(fast) => fast.decode(ids, false).unwrap_or_default(),
+            Model::Spm { spm, .. } => spm.decode(ids),
+        }
+    }
+
     /// Returns one token as it stands in the vocabulary.
     pub fn text_of(&self, id: u32) -> String {
         match &self.model {
@@ -224,6 +233,28 @@ impl Tokenizer {
     /// Returns the tokenizer's chat template.
     pub fn chat(&self) -> Option<&ChatTemplate> {
         self.chat.as_ref()
+    }
+
+    /// Returns the tokenizer as a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// For GGUF's SentencePiece, which has no such form.
+    pub fn to_json(&self) -> Result<String, String> {
+        match &self.model {
+            Model::Fast(fast) => fast.to_string(true).map_err(|e| e.to_string()),
+            Model::Spm { .. } => {
+                Err("its SentencePiece tokenizer cannot be written as `tokenizer.json`; use `format: gguf`".into())
+            }
+        }
+    }
+
+    /// Returns the tokenizer as metadata of a GGUF file for a model with `vocab` embedding rows.
+    ///
+    /// # Errors
+    /// When GGUF has no words for it.
+    pub fn to_gguf(&self, vocab: usize) -> Result<Vec<(String, watershed_weights::gguf::Value)>, String> {
+        let json = serde_json::from_str(&self.to_json()?).map_err(|e| e.to_string())?;
+        to_gguf::metadata(&json, &self.special, self.chat.as_ref().map(|chat| chat.source.as_str()), vocab)
     }
 
     /// Returns the highest id plus one.

@@ -4,8 +4,10 @@
 //! before anything is allocated for it. Layout: ggml `docs/gguf.md`.
 
 mod cursor;
+pub mod export;
 mod names;
 mod value;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-pub(crate) use names::gguf_name;
+pub use names::gguf_name;
 pub use value::Value;
 
 use crate::folder::{CONVERT, map};

@@ -16,7 +16,7 @@ const INSIDE: [(&str, &str); 9] = [
 ];
 
 /// Returns the GGUF name of a LLaMA tensor, none when the name is no such tensor's.
-pub(crate) fn gguf_name(name: &str) -> Option<String> {
+pub fn gguf_name(name: &str) -> Option<String> {
     let Some((layer, rest)) = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) else {
         return replaced(&OUTSIDE, name);
     };

@@ -1,0 +1,177 @@
+//! A model as a Hugging Face folder: configuration, tokenizer, one `model.safetensors`.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use safetensors::SafeTensorError;
+use safetensors::tensor::{self, View};
+use serde_json::{Map, Value, json};
+use watershed_engine::StageError;
+use watershed_weights::{Error, LlamaConfig, Merged};
+
+use super::{Dtype, failed};
+use crate::random_model::tokenizer as files;
+use crate::text::Tokenizer;
+
+/// Writes the folder; `base` is where the model's own files are.
+///
+/// # Errors
+/// When something cannot be read, stored or written, or the base's tokenizer has no `tokenizer.json`.
+pub fn write(folder: &Path, base: &Path, merged: &Merged<'_>, dtype: Dtype) -> Result<(), StageError> {
+    fs::create_dir(folder).map_err(|e| StageError::io("create", folder, &e))?;
+    if base.is_dir() {
+        of_folder(folder, base, dtype)?;
+    } else {
+        of_gguf(folder, base, merged, dtype)?;
+    }
+    weights(&folder.join("model.safetensors"), merged, dtype)
+}
+
+/// Takes the base's own files, with the type of the numbers changed.
+fn of_folder(folder: &Path, base: &Path, dtype: Dtype) -> Result<(), StageError> {
+    files::copy(base, folder)?;
+    let generation = base.join("generation_config.json");
+    if generation.exists() {
+        let to = folder.join("generation_config.json");
+        fs::copy(&generation, &to).map_err(|e| StageError::io("write", &to, &e))?;
+    }
+    let path = base.join("config.json");
+    let bytes = fs::read(&path).map_err(|e| StageError::io("read", &path, &e))?;
+    let config: Map<String, Value> = serde_json::from_slice(&bytes)
+        .map_err(|e| StageError::failed(format!("`{}` is no configuration: {e}", path.display())))?;
+    json_file(&folder.join("config.json"), &stored_as(config, dtype).into())
+}
+
+/// Writes down what a GGUF file says in other words.
+fn of_gguf(folder: &Path, base: &Path, merged: &Merged<'_>, dtype: Dtype) -> Result<(), StageError> {
+    let config = merged.base.config();
+    if config.rope_factors.is_some() {
+        let why = "it scales its rotary frequencies by a table, which a config.json cannot say; use `format: gguf`";
+        return Err(StageError::failed(format!("`{}`: {why}", base.display())));
+    }
+    let tokenizer = Tokenizer::open(base)?;
+    let json = tokenizer_json(&tokenizer).map_err(|why| StageError::failed(format!("`{}`: {why}", base.display())))?;
+    json_file(&folder.join("tokenizer.json"), &json)?;
+    json_file(&folder.join("tokenizer_config.json"), &tokenizer_config(&tokenizer))?;
+    json_file(&folder.join("config.json"), &stored_as(described(config), dtype).into())
+}
+
+fn stored_as(mut config: Map<String, Value>, dtype: Dtype) -> Map<String, Value> {
+    let name = if dtype == Dtype::Bf16 { "bfloat16" } else { "float16" };
+    config.insert("torch_dtype".into(), name.into());
+    if config.contains_key("dtype") {
+        config.insert("dtype".into(), name.into());
+    }
+    config
+}
+
+fn described(config: &LlamaConfig) -> Map<String, Value> {
+    let is_qwen = config.qkv_bias && !config.o_bias;
+    let name = if is_qwen { "Qwen2ForCausalLM" } else { "LlamaForCausalLM" };
+    let json = json!({
+        "architectures": [name],
+        "model_type": if is_qwen { "qwen2" } else { "llama" },
+        "hidden_size": config.hidden,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.mlp,
+        "vocab_size": config.vocab,
+        "tie_word_embeddings": config.tied,
+        "rope_theta": config.rope_theta,
+        "rms_norm_eps": config.rms_eps,
+        "max_position_embeddings": config.max_positions,
+        "attention_bias": config.o_bias,
+        "mlp_bias": config.mlp_bias,
+        "hidden_act": "silu",
+        "bos_token_id": config.bos,
+        "eos_token_id": config.eos,
+    });
+    json.as_object().cloned().unwrap_or_default()
+}
+
+/// A GGUF says by a flag that texts begin with a token, a `tokenizer.json` by its post-processor.
+fn tokenizer_json(tokenizer: &Tokenizer) -> Result<Value, String> {
+    let mut json: Value = serde_json::from_str(&tokenizer.to_json()?).map_err(|e| e.to_string())?;
+    if let Some(bos) = tokenizer.special().bos.filter(|_| tokenizer.special().add_bos) {
+        let text = tokenizer.text_of(bos);
+        let token = json!({"SpecialToken": {"id": text, "type_id": 0}});
+        let [one, two] = ["A", "B"].map(|id| json!({"Sequence": {"id": id, "type_id": 0}}));
+        let mut known = Map::new();
+        known.insert(text.clone(), json!({"id": text, "ids": [bos], "tokens": [text]}));
+        json["post_processor"] = json!({
+            "type": "TemplateProcessing", "single": [token, one], "pair": [token, one, two], "special_tokens": known,
+        });
+    }
+    Ok(json)
+}
+
+fn tokenizer_config(tokenizer: &Tokenizer) -> Value {
+    let special = tokenizer.special();
+    let text = |id: Option<u32>| id.map_or(Value::Null, |id| tokenizer.text_of(id).into());
+    json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": text(special.bos),
+        "eos_token": text(special.eos),
+        "add_bos_token": special.add_bos,
+        "chat_template": tokenizer.chat().map(|chat| chat.source.as_str()),
+    })
+}
+
+fn json_file(path: &Path, value: &Value) -> Result<(), StageError> {
+    let text = serde_json::to_string_pretty(value).expect("JSON values always serialise");
+    fs::write(path, text + "\n").map_err(|e| StageError::io("write", path, &e))
+}
+
+/// A tensor that is made when its turn to be written comes.
+struct Lazy<'a> {
+    merged: &'a Merged<'a>,
+    name: String,
+    shape: Vec<usize>,
+    dtype: Dtype,
+    /// The first error of any tensor: the writer has no way to pass one on.
+    fault: &'a Mutex<Option<Error>>,
+}
+
+impl View for Lazy<'_> {
+    fn dtype(&self) -> tensor::Dtype {
+        if self.dtype == Dtype::Bf16 { tensor::Dtype::BF16 } else { tensor::Dtype::F16 }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self.merged.stored(&self.name, self.dtype.stored()) {
+            Ok(bytes) => bytes.into(),
+            Err(error) => {
+                self.fault.lock().expect("no thread panics while it holds this lock").get_or_insert(error);
+                vec![0; self.data_len()].into()
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * 2
+    }
+}
+
+fn weights(path: &Path, merged: &Merged<'_>, dtype: Dtype) -> Result<(), StageError> {
+    let fault = Mutex::new(None);
+    let lazy = |(name, shape): (String, Vec<usize>)| (name.clone(), Lazy { merged, name, shape, dtype, fault: &fault });
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let tensors: Vec<_> = merged.base.config().tensors().into_iter().map(lazy).collect();
+    let written = tensor::serialize_to_file(tensors, Some(metadata), path);
+    if let Some(error) = fault.into_inner().expect("no thread panics while it holds this lock") {
+        return Err(failed(error));
+    }
+    written.map_err(|e| match e {
+        SafeTensorError::IoError(e) => StageError::io("write", path, &e),
+        other => StageError::failed(format!("cannot write `{}`: {other}", path.display())),
+    })
+}
