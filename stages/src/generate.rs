@@ -126,7 +126,7 @@ pub struct GenerateRun {
 
 impl Stage for Generate {
     const KIND: &'static str = "generate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = GenerateRun;

@@ -28,6 +28,7 @@ mod keys;
 mod language;
 mod mask;
 mod model;
+mod peek;
 mod project;
 mod reliability;
 mod remote;

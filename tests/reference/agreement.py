@@ -6,7 +6,7 @@ Wants `cargo build --release --workspace --examples` done. Four comparisons, eac
 
 1. an adapter that `lora-train` wrote, loaded by PEFT;
 2. adapters that PEFT wrote (plain, rslora, with patterns of rank and alpha), loaded by us;
-3. a merged folder that `export` wrote, loaded by transformers;
+3. a merged folder and a merged GGUF that `export` wrote, loaded by transformers;
 4. SmolLM2's GGUF, read by us and by transformers.
 """
 import argparse, json, os, pathlib, shutil, subprocess, sys, tempfile
@@ -63,6 +63,7 @@ shutil.copy(options.fixture / "dataset.json", work / "rows.json")
     with: {max_len: 256, max_steps: 20, lr: 1.0e-2, lora: {r: 4, variant: rslora}, checks: {eos: warn}}
     run: {device: cpu}
   folder: {use: export, in: {base: ./base, adapter: tuned.adapter}, with: {format: hf, dtype: f16}}
+  file: {use: export, in: {base: ./base, adapter: tuned.adapter}, with: {format: gguf, dtype: f16}}
 """)
 watershed("run")
 watershed("get", "tuned.adapter", "-o", "adapter")
@@ -72,6 +73,11 @@ assert (wanted - theirs(base(), IDS)).abs().max() > 0.1, "the adapter changed no
 compare("our adapter in PEFT", ours(options.fixture / "model", IDS, work / "adapter"), wanted, 1e-4)
 merged = AutoModelForCausalLM.from_pretrained(work / "merged", dtype=torch.float32)
 compare("our merged folder in transformers", theirs(merged, IDS), wanted, 5e-2)
+watershed("get", "file", "-o", "merged.gguf")
+merged = AutoModelForCausalLM.from_pretrained(work, gguf_file="merged.gguf", dtype=torch.float32)
+compare("our merged GGUF in transformers", theirs(merged, IDS), wanted, 5e-2)
+compare("our merged GGUF here and there", ours(work / "merged.gguf", IDS), theirs(merged, IDS), 1e-4)
+merged = AutoModelForCausalLM.from_pretrained(work / "merged", dtype=torch.float32)
 compare("our merged folder here and there", ours(work / "merged", IDS), theirs(merged, IDS), 1e-4)
 
 # 2

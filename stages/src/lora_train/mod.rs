@@ -139,7 +139,7 @@ pub struct LoraTrainRun {
 
 impl Stage for LoraTrain {
     const KIND: &'static str = "lora-train";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = LoraTrainRun;

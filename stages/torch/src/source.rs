@@ -104,9 +104,12 @@ mod tests {
         let Some(model) = crate::place::tiny_llama("model") else { return };
         let folder = tempfile::tempdir().unwrap();
         crate::place::copy(&model, folder.path());
-        let file = crate::place::weights(folder.path()).pop().unwrap();
-        let shard = watershed_weights::folder::Shard::open(&file).unwrap();
-        let name = shard.names().find(|name| name.ends_with("down_proj.weight")).unwrap().to_owned();
+        let find = |file: &std::path::PathBuf| {
+            let shard = watershed_weights::folder::Shard::open(file).unwrap();
+            let name = shard.names().find(|name| name.ends_with("down_proj.weight"))?.to_owned();
+            Some((file.clone(), shard, name))
+        };
+        let (file, shard, name) = crate::place::weights(folder.path()).iter().find_map(find).unwrap();
         let mut bytes = std::fs::read(&file).unwrap();
         let place = shard.raw(&name).unwrap();
         let at = bytes.windows(place.len()).position(|window| window == place).unwrap();

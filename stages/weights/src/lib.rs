@@ -1,4 +1,4 @@
-//! Model files without a tensor library: Hugging Face folders, GGUF files, and what their headers say.
+//! Model files without a tensor library: Hugging Face folders, GGUF files, adapters; reading, merging and writing them.
 //!
 //! Files are mapped, never read whole: a tensor is a view into the map until somebody asks for its numbers. Pickled
 //! weights (`.bin`, `.pt`, `.pth`) are refused, because reading them runs code.

@@ -33,7 +33,7 @@ pub fn check(params: &LoraTrain, model: &Model, lora: &Lora, data: &Dataset, job
     let chosen = Lora::load(job.output("adapter"), model).map_err(failed)?;
     let least = [lora, &chosen].map(least_b).into_iter().fold(f64::INFINITY, f64::min);
     let kl = divergence(model, &chosen, &rows).map_err(failed)?;
-    let end = end_probability(model, &chosen, &rows, data.tokenizer.eos()?)?;
+    let end = end_probability(model, &chosen, &rows, &data.template.stops(&data.tokenizer))?;
     verdict(Level::Fail, reload <= RELOAD, job, || {
         format!("the saved adapter's loss differs from the trained one's by {reload:.1e}")
     })?;
@@ -80,15 +80,16 @@ fn least_b(lora: &Lora) -> f64 {
     lora.b_norms().into_iter().map(|(_, norm)| norm).fold(f64::INFINITY, f64::min)
 }
 
-/// Returns the mean probability of `eos` where the rows end; none when no row is whole.
-fn end_probability(model: &Model, lora: &Lora, rows: &[Row], eos: u32) -> Result<Option<f64>, StageError> {
-    let whole: Vec<&Row> = rows.iter().filter(|row| row.ids.len() > 1 && row.ids.last() == Some(&eos)).collect();
+/// Returns the mean probability of a row's own end where it ends, one of `ends`; none when no row is whole.
+fn end_probability(model: &Model, lora: &Lora, rows: &[Row], ends: &[u32]) -> Result<Option<f64>, StageError> {
+    let is_whole = |row: &&Row| row.ids.len() > 1 && row.ids.last().is_some_and(|id| ends.contains(id));
+    let whole: Vec<&Row> = rows.iter().filter(is_whole).collect();
     let mut sum = 0.0;
     for row in &whole {
-        let before = &row.ids[..row.ids.len() - 1];
+        let Some((end, before)) = row.ids.split_last() else { continue };
         let logits = model.logits(Some(lora), before).map_err(failed)?;
         let last = logits.get(before.len() as i64 - 1).softmax(-1, tch::Kind::Float);
-        sum += last.double_value(&[i64::from(eos)]);
+        sum += last.double_value(&[i64::from(*end)]);
     }
     Ok((!whole.is_empty()).then(|| sum / whole.len() as f64))
 }

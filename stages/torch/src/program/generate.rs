@@ -33,7 +33,7 @@ pub fn generate(params: &Generate, run: &GenerateRun, job: &Job) -> Result<(), S
     let prompts = prompts(params, &rows, &template, &tokenizer)?;
     let model = model(params, job)?;
     tokenizer.check_fits(model.config().vocab)?;
-    let config = config(params, run, &tokenizer, job)?;
+    let config = config(params, run, template.stops(&tokenizer), job)?;
     let mut writer = Writer { job, tokenizer: &tokenizer, stop: &params.stop, answers: vec![None; prompts.len()] };
     write(&model, None, &prompts, &config, &mut writer).map_err(failed)?;
     job.check_cancelled()?;
@@ -78,8 +78,9 @@ fn prompts(
 ) -> Result<Vec<Prompt>, StageError> {
     let mut prompts = Vec::with_capacity(rows.len() * params.samples as usize);
     for row in rows {
-        let text = template.prompt(row).map_err(|why| StageError::failed(format!("prompt `{}`: {why}", row.id)))?;
-        let (ids, input) = (tokenizer.start(&text)?, tokenizer.more(&row.input)?);
+        let ids = template.prompt_ids(row, tokenizer);
+        let ids = ids.map_err(|why| StageError::failed(format!("prompt `{}`: {why}", row.id)))?;
+        let input = tokenizer.more(&row.input)?;
         prompts.extend((0..params.samples).map(|sample| Prompt {
             id: row.id.clone(),
             sample,
@@ -90,12 +91,7 @@ fn prompts(
     Ok(prompts)
 }
 
-fn config(
-    params: &Generate,
-    run: &GenerateRun,
-    tokenizer: &Tokenizer,
-    job: &Job,
-) -> Result<GenerateConfig, StageError> {
+fn config(params: &Generate, run: &GenerateRun, stop_ids: Vec<u32>, job: &Job) -> Result<GenerateConfig, StageError> {
     let mode = match params.mode {
         Choice::Greedy => Mode::Greedy,
         Choice::Sample => Mode::Sample {
@@ -113,7 +109,7 @@ fn config(
         repetition_penalty: params.repetition_penalty,
         no_repeat_ngram: params.no_repeat_ngram as usize,
         input_no_repeat_ngram: params.input_no_repeat_ngram as usize,
-        stop_ids: tokenizer.special().stops.clone(),
+        stop_ids,
         seed: params.seed,
         batch_tokens: run.batch_tokens.map_or(budget, |tokens| tokens as usize),
     })

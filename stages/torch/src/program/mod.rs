@@ -6,6 +6,8 @@ mod checkpoint;
 mod checks;
 mod curves;
 mod evaluation;
+#[cfg(test)]
+mod exported;
 mod generate;
 mod receipt;
 mod sampler;

@@ -43,7 +43,7 @@ pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<V
     let room = model.config().max_positions.saturating_sub(TOKENS);
     let mut prompts = Vec::new();
     for row in data.val_examples.iter().take(PROMPTS) {
-        let ids = data.tokenizer.start(&data.template.prompt(row).map_err(StageError::Failed)?)?;
+        let ids = data.template.prompt_ids(row, &data.tokenizer).map_err(StageError::Failed)?;
         if ids.len() <= room {
             prompts.push(Prompt { id: row.id.clone(), sample: 0, ids, input: Vec::new() });
         }
@@ -54,7 +54,7 @@ pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<V
         repetition_penalty: 1.0,
         no_repeat_ngram: 0,
         input_no_repeat_ngram: 0,
-        stop_ids: data.tokenizer.special().stops.clone(),
+        stop_ids: data.template.stops(&data.tokenizer),
         seed: 0,
         batch_tokens: PROMPTS * (room + TOKENS),
     };

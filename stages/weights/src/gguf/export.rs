@@ -12,37 +12,33 @@ use crate::{Adapter, Dtype, Error, LlamaConfig, Merged, Result, quantise};
 /// # Errors
 /// When a tensor cannot be read or stored, or the disk refuses.
 pub fn write_model(path: &Path, merged: &Merged<'_>, tokenizer: &[(String, Value)], dtype: Dtype) -> Result<()> {
-    let config = merged.base.config();
-    let arch = architecture(merged);
+    let (config, arch) = (merged.base.config(), architecture(merged));
     let mut metadata = match merged.base.gguf() {
         Some(base) => kept(base.metadata()),
         None => described(config, &arch).into_iter().chain(tokenizer.iter().cloned()).collect(),
     };
     metadata.extend(stored_as(dtype));
-    let tensors: Vec<(String, Entry)> =
-        config.tensors().into_iter().map(|(name, shape)| placed(name, shape, dtype)).collect();
-    let names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
-    let mut entries: Vec<Entry> = tensors.iter().map(|(_, entry)| entry.clone()).collect();
+    let names = config.tensors().into_iter();
+    let (names, mut entries): (Vec<String>, Vec<Entry>) = names.map(|(name, shape)| placed(name, shape, dtype)).unzip();
     entries.extend(config.rope_factors.as_ref().map(|factors| factors_entry(factors.len())));
-    let mut at = 0;
+    let mut names = names.iter();
     write(path, &metadata, &entries, |entry| {
-        at += 1;
-        let Some(name) = names.get(at - 1) else { return Ok(factor_bytes(config)) };
+        // what comes after the last tensor of the model is Llama 3's table
+        let Some(name) = names.next() else { return Ok(factor_bytes(config)) };
         let heads = heads_of(name, config).filter(|_| arch == "llama");
-        let rows = entry.shape[0];
-        merged
-            .stored(name, entry.dtype)
-            .map(|bytes| heads.map_or(bytes.clone(), |heads| interleaved(&bytes, rows, heads)))
+        Ok(in_order(merged.stored(name, entry.dtype)?, entry.shape[0], heads))
     })
 }
 
-/// Writes an adapter of a model; its `B` takes up what one alpha for all cannot say.
+/// Writes an adapter of a model.
 ///
 /// # Errors
 /// When it cannot be stored or the disk refuses.
 pub fn write_adapter(path: &Path, base: &Merged<'_>, adapter: &Adapter, dtype: Dtype) -> Result<()> {
     let arch = architecture(base);
-    let alpha = adapter.pairs.first().map_or(1.0, |pair| adapter.scale(pair) * pair.r as f64);
+    // llama.cpp scales every pair by alpha / r
+    let own = adapter.pairs.first().map(|pair| adapter.scale(pair) * pair.r as f64);
+    let alpha = own.filter(|alpha| *alpha != 0.0).unwrap_or(1.0);
     let text = |key: &str, text: &str| (key.to_string(), Value::Text(text.to_string()));
     let mut metadata = vec![
         text("general.architecture", &arch),
@@ -51,30 +47,47 @@ pub fn write_adapter(path: &Path, base: &Merged<'_>, adapter: &Adapter, dtype: D
         ("adapter.lora.alpha".to_string(), Value::Float(alpha)),
     ];
     metadata.extend(stored_as(dtype));
-    let mut tensors = Vec::new();
-    for (place, pair) in adapter.pairs.iter().enumerate() {
-        let (a, b) = adapter.matrices(place);
-        // llama.cpp scales by alpha / r of the pair
-        let factor = (adapter.scale(pair) * pair.r as f64 / alpha) as f32;
-        let b: Vec<f32> = b.iter().map(|number| number * factor).collect();
-        let heads = heads_of(&format!("{}.", pair.module), base.base.config()).filter(|_| arch == "llama");
-        let name = gguf_name(&format!("{}.weight", pair.module)).unwrap_or_default();
-        tensors.push((format!("{name}.lora_a"), vec![pair.r, pair.shape[1]], a.to_vec(), None));
-        tensors.push((format!("{name}.lora_b"), vec![pair.shape[0], pair.r], b, heads));
-    }
-    let entry = |(name, shape, ..): &(String, Vec<usize>, Vec<f32>, Option<usize>)| Entry {
-        name: name.clone(),
-        dtype: whole_blocks(dtype, shape),
-        shape: shape.clone(),
+    let sides: Vec<Side> = (0..adapter.pairs.len()).flat_map(|place| sides(adapter, place, alpha)).collect();
+    let entry = |side: &Side| Entry {
+        name: side.name.clone(),
+        dtype: whole_blocks(dtype, &side.shape),
+        shape: side.shape.to_vec(),
     };
-    let entries: Vec<Entry> = tensors.iter().map(entry).collect();
-    let mut numbers = tensors.iter();
+    let entries: Vec<Entry> = sides.iter().map(entry).collect();
+    let mut sides = sides.iter();
     write(path, &metadata, &entries, |entry| {
-        let (name, shape, numbers, heads) = numbers.next().expect("an entry is made of each tensor");
-        let bytes = quantise::store(entry.dtype, numbers);
-        let bytes = bytes.ok_or_else(|| Error::damaged(path, format!("`{name}` cannot be stored")))?;
-        Ok(heads.map_or(bytes.clone(), |heads| interleaved(&bytes, shape[0], heads)))
+        let side = sides.next().expect("an entry is made of each side");
+        let bytes = quantise::store(entry.dtype, &side.numbers);
+        let bytes = bytes.ok_or_else(|| Error::damaged(path, format!("`{}` cannot be stored", side.name)))?;
+        let heads = heads_of(&side.rows_of, base.base.config()).filter(|_| arch == "llama");
+        Ok(in_order(bytes, side.shape[0], heads))
     })
+}
+
+/// `A` or `B` of an adapted projection.
+struct Side {
+    name: String,
+    shape: [usize; 2],
+    numbers: Vec<f32>,
+    /// The tensor whose rows are its rows, where they are the model's.
+    rows_of: String,
+}
+
+/// Returns both sides of a pair; `B` takes up what one alpha for all cannot say.
+fn sides(adapter: &Adapter, place: usize, alpha: f64) -> [Side; 2] {
+    let pair = &adapter.pairs[place];
+    let (a, b) = adapter.matrices(place);
+    let factor = (adapter.scale(pair) * pair.r as f64 / alpha) as f32;
+    let weight = format!("{}.weight", pair.module);
+    let name = gguf_name(&weight).unwrap_or_else(|| weight.clone());
+    let b: Vec<f32> = b.iter().map(|number| number * factor).collect();
+    let a = Side {
+        name: format!("{name}.lora_a"),
+        shape: [pair.r, pair.shape[1]],
+        numbers: a.to_vec(),
+        rows_of: String::new(),
+    };
+    [a, Side { name: format!("{name}.lora_b"), shape: [pair.shape[0], pair.r], numbers: b, rows_of: weight }]
 }
 
 fn architecture(merged: &Merged<'_>) -> String {
@@ -148,6 +161,14 @@ fn heads_of(name: &str, config: &LlamaConfig) -> Option<usize> {
         _ if name.contains(".q_proj.") => Some(config.heads),
         _ if name.contains(".k_proj.") => Some(config.kv_heads),
         _ => None,
+    }
+}
+
+/// Returns stored rows as llama.cpp orders them.
+fn in_order(bytes: Vec<u8>, rows: usize, heads: Option<usize>) -> Vec<u8> {
+    match heads {
+        Some(heads) => interleaved(&bytes, rows, heads),
+        None => bytes,
     }
 }
 
