@@ -184,6 +184,7 @@ mod tests {
         let sandboxes = Sandboxes::below(folder.path().join("tmp"));
         let first = sandboxes.take(INSIDE).unwrap();
         let (path, inode) = (first.path().to_path_buf(), inode(first.path()));
+        let _held = fs::File::open(&path).unwrap();
         leave(&path);
         drop(first);
         let next = sandboxes.take(INSIDE).unwrap();
