@@ -143,6 +143,7 @@ fn grown_kinds() -> Vec<Kind> {
         grown::<stages::baseline::Baseline>(),
         grown::<stages::evaluate::Evaluate>(),
         grown::<stages::choose::Choose>(),
+        grown::<stages::export::Export>(),
         grown::<stages::command::Command>(),
         grown::<stages::fetch::Fetch>(),
         grown::<sample_customers::SampleCustomers>(),
