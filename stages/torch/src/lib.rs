@@ -1,4 +1,3 @@
-//! LLaMA on libtorch: training of low-rank adapters, evaluation, and generation.
 //!
 //! Takes token ids and labels and knows nothing of text, files of examples or the engine; the program beside it does.
 //! Tensors live on one device and never cross threads. Rows are packed end to end, so no token of padding is computed.
@@ -8,6 +7,7 @@
 
 mod adamw;
 mod attention;
+mod beam;
 mod block;
 mod draw;
 mod kv_cache;
@@ -16,6 +16,7 @@ mod loss;
 mod packed;
 mod peft;
 mod pick;
+mod reader;
 mod rope;
 mod source;
 mod state;
