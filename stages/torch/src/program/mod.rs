@@ -9,6 +9,7 @@ mod evaluation;
 mod generate;
 mod receipt;
 mod sampler;
+mod speech;
 #[cfg(test)]
 mod tests;
 mod train;
