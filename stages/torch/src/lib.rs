@@ -1,3 +1,4 @@
+//! LLaMA on libtorch: training of low-rank adapters, evaluation, and generation.
 //!
 //! Takes token ids and labels and knows nothing of text, files of examples or the engine; the program beside it does.
 //! Tensors live on one device and never cross threads. Rows are packed end to end, so no token of padding is computed.
@@ -20,6 +21,7 @@ mod reader;
 mod rope;
 mod source;
 mod state;
+mod trie;
 
 pub mod device;
 pub mod error;
@@ -27,6 +29,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod lora;
 pub mod model;
+pub mod rank;
 pub mod row;
 pub mod trainer;
 
@@ -36,8 +39,10 @@ pub use generate::{Answer, Finish, GenerateConfig, Prompt, Watch, generate};
 pub use lora::{Init, Lora, LoraConfig, Scaling, Target};
 pub use model::{Compute, Model};
 pub use pick::Mode;
+pub use rank::{Context, score_titles};
 pub use row::Row;
 pub use trainer::{LossNorm, OptimizerConfig, StepConfig, StepReport, Trainer};
+pub use trie::Trie;
 
 /// What this library's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -7,6 +7,7 @@ mod checks;
 mod curves;
 mod evaluation;
 mod generate;
+mod rank;
 mod receipt;
 mod sampler;
 mod speech;
@@ -28,6 +29,7 @@ pub fn execute(job: &Job) -> Result<(), StageError> {
     match spec.kind.as_str() {
         "lora-train" => train::train(&decode(&spec.params)?, &decode(&spec.run)?, job),
         "generate" => generate::generate(&decode(&spec.params)?, &decode(&spec.run)?, job),
+        "rank" => rank::rank(&decode(&spec.params)?, job),
         other => Err(StageError::Environment(format!("`watershed-torch` does not execute kind `{other}`"))),
     }
 }
