@@ -14,6 +14,7 @@ mod draw;
 mod kv_cache;
 mod linear;
 mod loss;
+mod narrow;
 mod packed;
 mod peft;
 mod pick;
