@@ -53,7 +53,11 @@ fn run(spec: JobSpec) -> (Result<(), StageError>, Vec<String>) {
 fn output(with: Value) -> String {
     let folder = tempfile::tempdir().unwrap();
     run(spec(with, folder.path())).0.unwrap();
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "only the output and the private folder are there");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "only the output and the private folder are there"
+    );
     std::fs::read_to_string(folder.path().join("out")).unwrap()
 }
 

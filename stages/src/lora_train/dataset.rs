@@ -59,7 +59,8 @@ impl Dataset {
         let template = Template::new(&params.template, params.system.as_deref(), tokenizer.chat().cloned());
         let template = template.map_err(StageError::Failed)?;
         let train_examples = formats::read(files.train)?;
-        let [val_examples, test_examples] = [files.val, files.test].map(|file| file.map_or(Ok(Vec::new()), formats::read));
+        let [val_examples, test_examples] =
+            [files.val, files.test].map(|file| file.map_or(Ok(Vec::new()), formats::read));
         let (val_examples, test_examples) = (val_examples?, test_examples?);
         let encoder = Encoder {
             template: &template,
@@ -68,7 +69,8 @@ impl Dataset {
             max_len: params.max_len as usize,
             overflow: params.overflow,
         };
-        let overlap = [&val_examples, &test_examples].into_iter().flat_map(|held| overlap(&train_examples, held)).collect();
+        let overlap =
+            [&val_examples, &test_examples].into_iter().flat_map(|held| overlap(&train_examples, held)).collect();
         let (train, val) = (encoder.encode_all(&train_examples)?, encoder.encode_all(&val_examples)?);
         let test = encoder.encode_all(&test_examples)?;
         Ok(Dataset { train, val, test, tokenizer, template, val_examples, overlap })

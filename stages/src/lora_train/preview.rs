@@ -29,7 +29,8 @@ pub fn preview(params: &LoraTrain, inputs: &PreviewInputs) -> Result<Preview, St
     };
     let files = Files { train, val: inputs.get("val"), test: inputs.get("test") };
     let (template, system, train_on) = (&params.template, &params.system, params.train_on);
-    let question = json!([base, train, files.val, files.test, template, system, train_on, params.max_len, params.overflow]);
+    let question =
+        json!([base, train, files.val, files.test, template, system, train_on, params.max_len, params.overflow]);
     let seen = inputs.once(&question.to_string(), || {
         let base = Base::open(base)?;
         Ok((Dataset::encode(params, files, base.tokenizer)?, base.config))

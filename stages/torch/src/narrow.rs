@@ -3,12 +3,13 @@
 //! A decoding step multiplies one row for each answer by every matrix of the model: memory sets the pace, and a general
 //! product, which first packs the matrix into another order, moves it several times. Here each of the matrix's rows is read
 //! once, in place, against all of `x`. The terms of a sum are always added in one order, so a row's numbers depend neither
-//! on how many rows there are nor on the threads. Processors without AVX2, and other devices, take libtorch's product.
+//! on how many rows there are nor on the threads. Processors without AVX2, other devices, and one row alone in f32, for
+//! which libtorch reads a matrix in place too, take libtorch's product.
 
 use tch::{Device, Kind, Tensor};
 
-/// Most rows; with more, a general product is faster.
-const ROWS: i64 = 16;
+/// With more rows, a general product is faster.
+const MOST_ROWS: i64 = 16;
 
 /// Returns `x` `[rows, in]` times the transposed `weight` `[out, in]` plus `bias` `[out]`: `[rows, out]` in their type, summed
 /// in f32.
@@ -31,8 +32,9 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tens
 #[cfg(target_arch = "x86_64")]
 fn is_narrow(x: &Tensor, weight: &Tensor) -> bool {
     let shape = x.size();
+    let fewest = if weight.kind() == Kind::Float { 2 } else { 1 };
     shape.len() == 2
-        && (1..=ROWS).contains(&shape[0])
+        && (fewest..=MOST_ROWS).contains(&shape[0])
         && shape[1] > 0
         && weight.size().get(1) == Some(&shape[1])
         && weight.device() == Device::Cpu
@@ -142,7 +144,9 @@ mod avx2 {
             for (at, xs) in xs.chunks(TOGETHER).enumerate() {
                 let sums = dots(xs, w);
                 let place = &mut out[at * TOGETHER * width + column..];
-                place.iter_mut().step_by(width).zip(&sums[..xs.len()]).for_each(|(out, sum)| *out = *sum);
+                for (row, sum) in sums[..xs.len()].iter().enumerate() {
+                    place[row * width] = *sum;
+                }
             }
         }
         out
@@ -157,19 +161,30 @@ mod avx2 {
             8 => sums.copy_from_slice(&dots_of::<T, 8>(xs, w)),
             4..8 => {
                 sums[..4].copy_from_slice(&dots_of::<T, 4>(&xs[..4], w));
-                xs[4..].iter().zip(&mut sums[4..]).for_each(|(x, sum)| [*sum] = dots_of(&[x], w));
+                one_by_one(&xs[4..], w, &mut sums[4..]);
             }
-            _ => xs.iter().zip(&mut sums).for_each(|(x, sum)| [*sum] = dots_of(&[x], w)),
+            _ => one_by_one(xs, w, &mut sums),
         }
         sums
     }
 
     #[target_feature(enable = "avx2,fma")]
     #[inline]
+    fn one_by_one<T: Stored>(xs: &[&[f32]], w: &[T], sums: &mut [f32]) {
+        for (x, sum) in xs.iter().zip(sums) {
+            [*sum] = dots_of(&[x], w);
+        }
+    }
+
+    // Loops and no closures: a closure is compiled with these instructions, so what calls it without them cannot inline it.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
     fn dots_of<T: Stored, const N: usize>(xs: &[&[f32]], w: &[T]) -> [f32; N] {
         let (whole, rest) = w.as_chunks::<LANES>();
-        let xs: [&[f32]; N] = std::array::from_fn(|at| &xs[at][..w.len()]);
-        let chunks = xs.map(|x| &x.as_chunks::<LANES>().0[..whole.len()]);
+        let mut chunks: [&[[f32; LANES]]; N] = [&[]; N];
+        for (chunks, x) in chunks.iter_mut().zip(xs) {
+            *chunks = &x.as_chunks::<LANES>().0[..whole.len()];
+        }
         let mut sums = [_mm256_setzero_ps(); N];
         for (at, w) in whole.iter().enumerate() {
             let w = T::load(w);
@@ -177,8 +192,14 @@ mod avx2 {
                 *sum = _mm256_fmadd_ps(f32::load(&x[at]), w, *sum);
             }
         }
-        let tail = |x: &[f32]| x[w.len() - rest.len()..].iter().zip(rest).map(|(x, w)| x * w.wide()).sum::<f32>();
-        std::array::from_fn(|at| add_up(sums[at]) + tail(xs[at]))
+        let mut dots = [0.0; N];
+        for ((dot, sum), x) in dots.iter_mut().zip(sums).zip(xs) {
+            *dot = add_up(sum);
+            for (x, w) in x[w.len() - rest.len()..].iter().zip(rest) {
+                *dot += x * w.wide();
+            }
+        }
+        dots
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -220,8 +241,8 @@ mod tests {
         let weight = random([301, 203], Kind::Float);
         let x = random([11, 203], Kind::Float);
         let together = linear(&x, &weight, None);
-        for row in 0..11 {
-            assert!(linear(&x.narrow(0, row, 1), &weight, None).equal(&together.narrow(0, row, 1)));
+        for (first, rows) in [(0, 2), (3, 5), (2, 8), (9, 2)] {
+            assert!(linear(&x.narrow(0, first, rows), &weight, None).equal(&together.narrow(0, first, rows)));
         }
     }
 }
