@@ -8,17 +8,21 @@
 
 mod adamw;
 mod attention;
+mod beam;
 mod block;
 mod draw;
 mod kv_cache;
 mod linear;
 mod loss;
+mod narrow;
 mod packed;
 mod peft;
 mod pick;
+mod reader;
 mod rope;
 mod source;
 mod state;
+mod trie;
 
 pub mod device;
 pub mod error;
@@ -26,6 +30,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod lora;
 pub mod model;
+pub mod rank;
 pub mod row;
 pub mod trainer;
 
@@ -35,8 +40,10 @@ pub use generate::{Answer, Finish, GenerateConfig, Prompt, Watch, generate};
 pub use lora::{Init, Lora, LoraConfig, Scaling, Target};
 pub use model::{Compute, Model};
 pub use pick::Mode;
+pub use rank::{Context, score_titles};
 pub use row::Row;
 pub use trainer::{LossNorm, OptimizerConfig, StepConfig, StepReport, Trainer};
+pub use trie::Trie;
 
 /// What this library's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

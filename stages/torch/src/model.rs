@@ -8,7 +8,7 @@ use crate::block::{Block, Pass, rms_norm};
 use crate::lora::Active;
 use crate::rope::Rope;
 use crate::source::{Random, Source, Stored};
-use crate::{Error, Lora, Result};
+use crate::{Error, Lora, Result, narrow};
 
 /// The type that matrices are kept and multiplied in; softmax, loss, gradients and optimiser are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Model {
 
     /// Returns the logits `[tokens, vocab]` in f32 of hidden states.
     pub(crate) fn project(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.head, None::<Tensor>).to_kind(Kind::Float)
+        narrow::linear(hidden, &self.head, None).to_kind(Kind::Float)
     }
 
     /// Returns the output projection `[vocab, hidden]`.

@@ -9,8 +9,10 @@ mod evaluation;
 #[cfg(test)]
 mod exported;
 mod generate;
+mod rank;
 mod receipt;
 mod sampler;
+mod speech;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -29,6 +31,7 @@ pub fn execute(job: &Job) -> Result<(), StageError> {
     match spec.kind.as_str() {
         "lora-train" => train::train(&decode(&spec.params)?, &decode(&spec.run)?, job),
         "generate" => generate::generate(&decode(&spec.params)?, &decode(&spec.run)?, job),
+        "rank" => rank::rank(&decode(&spec.params)?, job),
         other => Err(StageError::Environment(format!("`watershed-torch` does not execute kind `{other}`"))),
     }
 }

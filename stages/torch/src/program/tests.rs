@@ -18,7 +18,7 @@ mod place;
 /// Dropout draws from libtorch's one generator of a process: a job has a process to itself, and so has a test's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Cancels a job once it has told `after` updates; 0 never does.
+/// Cancels a job once it has told `after` updates or finished answers; 0 never does.
 struct Canceller {
     after: u64,
     seen: AtomicU64,
@@ -27,21 +27,25 @@ struct Canceller {
 
 impl Sink for Canceller {
     fn emit(&self, event: JobEvent) {
-        let is_update = matches!(event, JobEvent::Metric { ref values, .. } if values.contains_key("lr"));
-        if is_update && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.after {
+        let counts = match &event {
+            JobEvent::Metric { values, .. } => values.contains_key("lr"),
+            JobEvent::Progress { unit, .. } => unit == "answers",
+            _ => false,
+        };
+        if counts && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.after {
             self.cancel.cancel();
         }
     }
 }
 
 /// A project folder with training and validation rows of the fixture.
-struct Project {
+pub(super) struct Project {
     folder: tempfile::TempDir,
-    base: PathBuf,
+    pub(super) base: PathBuf,
 }
 
 impl Project {
-    fn new() -> Option<Project> {
+    pub(super) fn new() -> Option<Project> {
         let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(tiny_llama("dataset.json")?).unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let lines = |rows: &[Value], from: usize| -> String {
@@ -63,11 +67,11 @@ impl Project {
         Some(Project { folder, base: tiny_llama("model")? })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn run(
+    pub(super) fn run(
         &self,
         kind: &str,
         params: Value,
@@ -77,7 +81,7 @@ impl Project {
     ) -> Result<PathBuf, StageError> {
         let out = self.path(out);
         std::fs::create_dir_all(&out).unwrap();
-        let ports = ["adapter", "last", "curves", "receipt", "timing", "samples", "answers", "report"];
+        let ports = ["adapter", "last", "curves", "receipt", "timing", "samples", "answers", "report", "ranking"];
         let input = |path: &PathBuf| JobInput {
             label: "x".into(),
             path: path.clone(),
