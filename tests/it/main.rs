@@ -40,4 +40,5 @@ mod store;
 mod sweep;
 mod teacher;
 mod templates;
+mod training;
 mod why;

@@ -13,6 +13,9 @@ use crate::text::labels::{Cut, Encoded, Encoder, Row};
 use crate::text::schedule::Schedule;
 use crate::text::{Template, Tokenizer};
 
+/// Prompts that are answered at each evaluation: a rate in eighths, for the price of a few rows of training.
+const SAMPLED: usize = 8;
+
 /// Training and validation rows, encoded.
 pub struct Dataset {
     /// The tokenizer of the base.
@@ -23,8 +26,9 @@ pub struct Dataset {
     pub train: Encoded,
     /// Validation rows; whole, unless they are longer than `max_len`.
     pub val: Encoded,
-    /// Validation examples, for samples.
-    pub val_examples: Vec<Example>,
+    /// The first examples of the validation set, of the training set without one: their prompts are answered at each
+    /// evaluation.
+    pub sampled: Vec<Example>,
     /// Rows of `val` whose id, group or text is in `train` too.
     pub overlap: Vec<String>,
 }
@@ -61,7 +65,9 @@ impl Dataset {
         };
         let overlap = overlap(&train_examples, &val_examples);
         let (train, val) = (encoder.encode_all(&train_examples)?, encoder.encode_all(&val_examples)?);
-        Ok(Dataset { train, val, tokenizer, template, val_examples, overlap })
+        let sampled = if val_examples.is_empty() { train_examples } else { val_examples };
+        let sampled = sampled.into_iter().take(SAMPLED).collect();
+        Ok(Dataset { train, val, tokenizer, template, sampled, overlap })
     }
 
     /// Returns the tokens of each training row.

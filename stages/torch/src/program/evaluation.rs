@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use watershed_engine::StageError;
 use watershed_stages::text::labels;
-use watershed_torch::{Evaluation, Lora, Model, Row, evaluate};
+use watershed_torch::{Error, Evaluation, Lora, Model, Row, evaluate};
 
 use super::curves::EvalLine;
-use super::failed;
 
 /// Rows of one source, as the library takes them.
 pub struct Validation(BTreeMap<String, Vec<Row>>);
@@ -36,18 +34,11 @@ impl Validation {
     ///
     /// # Errors
     /// When the rows have no label, or the model cannot take them.
-    pub fn measure(
-        &self,
-        model: &Model,
-        lora: &Lora,
-        budget: usize,
-        step: u64,
-        epoch: f64,
-    ) -> Result<EvalLine, StageError> {
+    pub fn measure(&self, model: &Model, lora: &Lora, budget: usize, step: u64, epoch: f64) -> Result<EvalLine, Error> {
         let mut sum = Evaluation::default();
         let mut sources = BTreeMap::new();
         for (source, rows) in &self.0 {
-            let part = evaluate(model, Some(lora), rows, budget).map_err(failed)?;
+            let part = evaluate(model, Some(lora), rows, budget)?;
             sum.sum_nll += part.sum_nll;
             sum.tokens += part.tokens;
             sum.response_sum_nll += part.response_sum_nll;
@@ -56,7 +47,7 @@ impl Validation {
             sources.extend(part.loss().map(|loss| (name.to_string(), loss)));
         }
         let loss =
-            sum.loss().ok_or_else(|| StageError::failed("`val` has no label: `max_len` cuts every answer off"))?;
+            sum.loss().ok_or_else(|| Error::Input("`val` has no label: `max_len` cuts every answer off".to_owned()))?;
         Ok(EvalLine { step, epoch, loss, response_loss: sum.response_loss(), sources })
     }
 }

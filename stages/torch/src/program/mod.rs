@@ -8,7 +8,9 @@ mod curves;
 mod evaluation;
 mod generate;
 mod receipt;
+mod room;
 mod sampler;
+mod start;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -42,6 +44,7 @@ fn decode<T: DeserializeOwned + Default>(value: &Value) -> Result<T, StageError>
 fn failed(error: Error) -> StageError {
     match error {
         Error::Device(message) => StageError::Environment(message),
+        Error::Diverged { .. } => StageError::Diverged(error.to_string()),
         Error::File { ref why, .. } if why.contains("No space left") => StageError::Environment(error.to_string()),
         other => StageError::Failed(other.to_string()),
     }
