@@ -8,7 +8,7 @@
 //! STORE/v1/ac/ab/cdef…      action key to action result; written last, so a result implies its blobs
 //! STORE/v1/rows/KIND/…      replies of paid requests, by request ([`memo`])
 //! STORE/v1/run/ID/…         run logs
-//! STORE/tmp/PID-N/          sandboxes; a rename away from the CAS, garbage after a kill
+//! STORE/tmp/PID-N/          sandboxes ([`sandbox`]); a rename away from the CAS, garbage after a kill
 //! STORE/partial/KEY/        checkpoints of interrupted actions
 //! STORE/quarantine/NAME     damaged objects, kept as evidence
 //! STORE/trash/NAME          what gc took while runs share the store; a look-up takes it back
@@ -29,6 +29,7 @@ pub mod live;
 pub mod lock;
 pub mod memo;
 pub mod record;
+pub mod sandbox;
 pub mod sighting;
 pub mod stat;
 pub mod store;

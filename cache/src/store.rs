@@ -2,9 +2,8 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::artifact::{Artifact, Entry, Tree};
@@ -12,6 +11,7 @@ use crate::digest::Digest;
 use crate::inventory::Room;
 use crate::lock::{self, Lock};
 use crate::record::ActionResult;
+use crate::sandbox::{Sandbox, Sandboxes};
 use crate::{CacheError, Memo, folder};
 
 const LAYOUT: &str = "v1";
@@ -24,6 +24,7 @@ const KNOWN_RECORDS: &str = "1";
 pub struct Store {
     root: PathBuf,
     boot: Option<String>,
+    sandboxes: Sandboxes,
 }
 
 impl Store {
@@ -39,7 +40,7 @@ impl Store {
                 return Err(CacheError::Newer { path: root.to_path_buf(), found, known: LAYOUT });
             }
         }
-        Ok(Store { root: root.to_path_buf(), boot })
+        Ok(Store { root: root.to_path_buf(), boot, sandboxes: Sandboxes::below(root.join("tmp")) })
     }
 
     /// Returns the folder.
@@ -82,35 +83,18 @@ impl Store {
         self.root.join("partial").join(key.hex())
     }
 
-    /// Makes an empty private folder on the store's file system.
+    /// Returns a private folder on the store's file system; it holds the empty folders `inside` and nothing else.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn sandbox(&self) -> Result<Sandbox, CacheError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+    pub fn sandbox(&self, inside: &'static [&'static str]) -> Result<Sandbox, CacheError> {
         self.mark_layout()?;
-        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = self.root.join("tmp").join(name);
-        let _ = remove_tree(&path);
-        let tmp = self.root.join("tmp");
-        folder::make(&tmp).map_err(CacheError::io("make", &tmp))?;
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(CacheError::io("make", &path))?;
-        Ok(Sandbox { path })
+        self.sandboxes.take(inside)
     }
 
     /// Removes sandboxes whose process is gone.
     pub fn sweep_sandboxes(&self) {
-        let Ok(items) = fs::read_dir(self.root.join("tmp")) else { return };
-        for path in items.flatten().map(|i| i.path()) {
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();
-            let Some(pid) = name.split('-').next().and_then(|p| p.parse::<i32>().ok()) else { continue };
-            // SAFETY: signal 0 only asks whether the process exists.
-            let gone = unsafe { libc::kill(pid, 0) } == -1
-                && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
-            if gone {
-                let _ = remove_tree(&path);
-            }
-        }
+        self.sandboxes.sweep();
     }
 
     /// Takes the lock of an action, so that one process executes it; `waiting` says whether to go on waiting.
@@ -361,39 +345,6 @@ impl Store {
     }
 }
 
-/// A private folder; removed when dropped.
-#[derive(Debug)]
-pub struct Sandbox {
-    path: PathBuf,
-}
-
-impl Sandbox {
-    /// Returns the folder.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        let _ = remove_tree(&self.path);
-    }
-}
-
-/// Removes a folder, making folders that a stage left read-only writable first.
-fn remove_tree(path: &Path) -> std::io::Result<()> {
-    if fs::remove_dir_all(path).is_ok() || !path.exists() {
-        return Ok(());
-    }
-    for item in fs::read_dir(path)?.flatten() {
-        if item.file_type()?.is_dir() {
-            fs::set_permissions(item.path(), Permissions::from_mode(0o700))?;
-            remove_tree(&item.path())?;
-        }
-    }
-    fs::remove_dir_all(path)
-}
-
 fn refuse_links(folder: &Path) -> Result<(), CacheError> {
     for item in fs::read_dir(folder).map_err(CacheError::io("list", folder))?.flatten() {
         let kind = item.file_type().map_err(CacheError::io("read", &item.path()))?;
@@ -440,7 +391,7 @@ mod tests {
     use crate::Stored;
 
     fn published(store: &Store, text: &str) -> Artifact {
-        let sandbox = store.sandbox().unwrap();
+        let sandbox = store.sandbox(&[]).unwrap();
         let path = sandbox.path().join("out");
         fs::write(&path, text).unwrap();
         store.publish(&path, false).unwrap()

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, store::Sandbox};
+use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, sandbox::Sandbox};
 
 use crate::cancel::Cancel;
 use crate::cases;
@@ -29,6 +29,9 @@ use crate::worker::panic_text;
 
 /// Stages that run longer are synced to the disk before their record: losing a GPU-hour costs more than a sync.
 const DURABLE_FROM: Duration = Duration::from_secs(1);
+
+/// Folders of each execution: its outputs, and what it needs meanwhile, with links to its inputs.
+const FOLDERS: &[&str] = &["out", "scratch", "scratch/in"];
 
 /// How an execution ended without a result.
 pub enum Ended {
@@ -122,7 +125,7 @@ impl Action<'_> {
     /// # Errors
     /// See [`Ended`].
     pub fn produce(&self, aids: Aids, sink: &dyn Sink) -> Result<Produced, Ended> {
-        let sandbox = self.session.store.sandbox().map_err(|e| Ended::Failed(store_error(e)))?;
+        let sandbox = self.session.store.sandbox(FOLDERS).map_err(|e| Ended::Failed(store_error(e)))?;
         let inputs = self.lay_out_inputs(sandbox.path())?;
         self.execute(sandbox, inputs, aids, sink).map_err(Ended::Failed)
     }
@@ -188,7 +191,7 @@ impl Action<'_> {
         sink: &dyn Sink,
     ) -> Result<Produced, StageError> {
         let begun = Instant::now();
-        let spec = self.spec(sandbox.path(), inputs, aids)?;
+        let spec = self.spec(sandbox.path(), inputs, aids);
         let outputs = spec.outputs.clone();
         self.perform(spec, sink, &sandbox.path().join("worker.log"))?;
         self.check_unchanged_inputs()?;
@@ -216,11 +219,10 @@ impl Action<'_> {
         Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) }
     }
 
-    fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>, aids: Aids) -> Result<JobSpec, StageError> {
+    fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>, aids: Aids) -> JobSpec {
         let stage = &self.node().stage;
-        let folder = sandbox.join("out");
-        fs::create_dir_all(&folder).map_err(|e| StageError::io("make", &folder, &e))?;
-        Ok(JobSpec {
+        let (folder, scratch) = (sandbox.join("out"), sandbox.join("scratch"));
+        JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,
             key: self.looked.key.hex(),
@@ -231,6 +233,7 @@ impl Action<'_> {
             seed: seed_of(&self.looked.key),
             checkpoint: aids.checkpoint,
             memo: aids.memo,
+            scratch,
             limits: Limits {
                 cpus: self.lease.cpus.max(1),
                 device: self.lease.device.into(),
@@ -240,7 +243,7 @@ impl Action<'_> {
             },
             offline: self.offline,
             folder: self.session.study.folder(),
-        })
+        }
     }
 
     fn perform(&self, spec: JobSpec, sink: &dyn Sink, log: &Path) -> Result<(), StageError> {

@@ -80,6 +80,8 @@ pub struct JobSpec {
     pub checkpoint: Option<PathBuf>,
     /// Folder of request memos; `None` under `--check-determinism`.
     pub memo: Option<PathBuf>,
+    /// Folder on the store's disk for what is needed only while the job runs; nothing is in it but an empty folder `in`.
+    pub scratch: PathBuf,
     /// What the scheduler gave.
     pub limits: Limits,
     /// No network (`--offline`).
@@ -296,7 +298,7 @@ impl Sink for Silent {
 
 /// Runs one kind on files, outside any pipeline; for tests of single kinds.
 ///
-/// `inputs` are (port, label, path); outputs land in `folder/PORT`.
+/// `inputs` are (port, label, path); outputs land in `folder/PORT`, and what is needed meanwhile in `folder/scratch`.
 ///
 /// # Errors
 /// What the kind says.
@@ -324,5 +326,6 @@ pub fn run_alone(
     spec.params = params;
     spec.checkpoint = Some(folder.join("checkpoint"));
     spec.memo = Some(folder.join("memo"));
+    spec.scratch = folder.join("scratch");
     (kind.run)(&Job::new(spec, &Silent, Cancel::default()))
 }

@@ -1,8 +1,8 @@
 //! The private folder of one execution.
 //!
 //! `work` is empty and the child's current folder; `in` holds links to the inputs, so that a program which looks at a
-//! file's suffix sees the user's; the folder around both is `HOME` and `TMPDIR`. All of it goes when the stage ends. There
-//! are as few folders as can be: removing one took 4.8 ms on a busy virtual machine (ext4), five times a shell's start.
+//! file's suffix sees the user's; the folder around both is `HOME` and `TMPDIR`. The engine lends it and clears it. Only `work`
+//! is new each time: a program that has outlived its stage may still be in the old one.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -11,7 +11,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
 use watershed_engine::suffix::suffixes;
 use watershed_engine::{Job, JobInput, StageError};
 
@@ -29,7 +28,6 @@ pub struct Room {
     pub log: PathBuf,
     /// Input to the path that the child sees.
     pub inputs: BTreeMap<String, PathBuf>,
-    _folder: TempDir,
 }
 
 impl Room {
@@ -46,14 +44,13 @@ impl Room {
         }
     }
 
-    /// Makes the folder beside the outputs, or in the system's folder for temporary files where there are none.
+    /// Furnishes the job's scratch folder.
     ///
     /// # Errors
     /// When the disk is full or a folder cannot be made.
     pub fn make(job: &Job) -> Result<Room, StageError> {
-        let beside = job.spec().outputs.values().next().and_then(|path| path.parent());
-        let parent = beside.map_or_else(std::env::temp_dir, Path::to_path_buf);
-        make(&parent, job).map_err(|e| StageError::io("make a private folder in", &parent, &e))
+        let home = &job.spec().scratch;
+        furnish(home, job).map_err(|e| StageError::io("furnish the private folder", home, &e))
     }
 }
 
@@ -68,19 +65,16 @@ fn free_bytes(folder: &Path) -> Option<u64> {
     (answer == 0 && found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-fn make(parent: &Path, job: &Job) -> io::Result<Room> {
-    let folder = tempfile::Builder::new().prefix(".command-").tempdir_in(std::path::absolute(parent)?)?;
-    let home = folder.path().to_path_buf();
+fn furnish(home: &Path, job: &Job) -> io::Result<Room> {
+    let home = std::path::absolute(home)?;
     let (work, links) = (home.join("work"), home.join("in"));
+    std::fs::create_dir_all(&links)?;
     std::fs::create_dir(&work)?;
-    if !job.spec().inputs.is_empty() {
-        std::fs::create_dir(&links)?;
-    }
     let mut inputs = BTreeMap::new();
     for (port, sources) in &job.spec().inputs {
         inputs.insert(port.clone(), link(&links, port, sources)?);
     }
-    Ok(Room { work, log: home.join(".log"), home, inputs, _folder: folder })
+    Ok(Room { work, log: home.join(".log"), home, inputs })
 }
 
 /// Links a port: one input as `in/PORT` with its suffixes, several and those of all cases as a folder of their labels.

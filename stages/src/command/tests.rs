@@ -31,6 +31,7 @@ fn spec(with: Value, folder: &Path) -> JobSpec {
     let params = (kind.resolve)(&with).unwrap();
     assert_eq!((kind.check)(&params), vec![]);
     let mut spec = JobSpec { kind: kind.name.into(), seed: 7, folder: "/project".into(), ..JobSpec::default() };
+    spec.scratch = folder.join(".scratch");
     for port in (kind.ports)(&params).outputs {
         spec.outputs.insert(port.name.to_string(), folder.join(port.name.as_ref()));
     }
@@ -52,7 +53,11 @@ fn run(spec: JobSpec) -> (Result<(), StageError>, Vec<String>) {
 fn output(with: Value) -> String {
     let folder = tempfile::tempdir().unwrap();
     run(spec(with, folder.path())).0.unwrap();
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the private folder is gone");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "only the output and the private folder are there"
+    );
     std::fs::read_to_string(folder.path().join("out")).unwrap()
 }
 

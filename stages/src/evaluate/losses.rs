@@ -32,13 +32,14 @@ pub fn measure(curves: &[JobInput], numbers: &mut Numbers) -> Result<(), StageEr
         );
         numbers.put(&input.label, "updates", updates.len() as f64);
         measure_validation(&input.label, &read(&input.path, "eval.jsonl")?, numbers);
+        measure_test(&input.label, &read(&input.path, "test.jsonl")?, numbers);
     }
     Ok(())
 }
 
 fn read(folder: &Path, file: &str) -> Result<Vec<Line>, StageError> {
     let path = folder.join(file);
-    if file == "eval.jsonl" && folder.is_dir() && !path.exists() {
+    if file != "metrics.jsonl" && folder.is_dir() && !path.exists() {
         return Ok(Vec::new());
     }
     lines::read(&path)
@@ -59,6 +60,13 @@ fn measure_validation(system: &str, lines: &[Line], numbers: &mut Numbers) {
     for (source, loss) in trained.last().map(|line| sources(line)).unwrap_or_default() {
         numbers.put(system, &format!("val_loss.{source}"), loss);
     }
+}
+
+/// The base's line stands before the tuned model's.
+fn measure_test(system: &str, lines: &[Line], numbers: &mut Numbers) {
+    let loss = |line: Option<&Line>| line.and_then(|line| number(line, "loss"));
+    numbers.put(system, "test_loss_before", loss(lines.iter().find(|line| number(line, "step") == Some(0.0))));
+    numbers.put(system, "test_loss", loss(lines.iter().rfind(|line| number(line, "step") != Some(0.0))));
 }
 
 /// Returns the losses by source: an object `sources`, or columns `loss.SOURCE`.

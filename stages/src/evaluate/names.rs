@@ -70,6 +70,8 @@ pub const NAMES: &[(&str, &str)] = &[
     ("val_loss_best", "lowest validation loss after step 0 (needs `curves`)"),
     ("val_loss_before", "validation loss before the first update (needs `curves`)"),
     ("val_loss_mean", "mean over the evaluations after step 0, as in the paper's Table 2 (needs `curves`)"),
+    ("test_loss", "loss of the chosen adapter on the training's `test` rows (needs `curves`)"),
+    ("test_loss_before", "loss of the base on the same rows (needs `curves`)"),
 ];
 
 /// Says whether a metric of this name exists for these lengths of lists.

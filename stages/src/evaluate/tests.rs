@@ -186,8 +186,13 @@ fn losses_come_from_the_curves() {
     let eval = "{\"step\":0,\"epoch\":0,\"loss\":0.5}\n{\"step\":1,\"epoch\":0.5,\"loss\":1.5}\n{\"step\":2,\"epoch\":1,\"loss\":1.75,\"sources\":{\"alpaca\":1.25}}\n";
     let mut study = Study::new().write("curves", "tuned", "metrics.jsonl", metrics);
     study.inputs.pop();
-    let numbers = study.write("curves", "tuned", "eval.jsonl", eval).run(json!({})).unwrap();
+    let mut study = study.write("curves", "tuned", "eval.jsonl", eval);
+    study.inputs.pop();
+    let test = "{\"step\":0,\"epoch\":0,\"loss\":4.0}\n{\"step\":1,\"epoch\":0.5,\"loss\":2.5}\n";
+    let numbers = study.write("curves", "tuned", "test.jsonl", test).run(json!({})).unwrap();
     for (name, want) in [
+        ("test_loss_before", 4.0),
+        ("test_loss", 2.5),
         ("train_loss", 1.5),
         ("train_response_loss", 2.5),
         ("val_loss", 1.75),

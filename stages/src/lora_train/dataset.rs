@@ -16,7 +16,18 @@ use crate::text::{Template, Tokenizer};
 /// Prompts that are answered at each evaluation: a rate in eighths, for the price of a few rows of training.
 const SAMPLED: usize = 8;
 
-/// Training and validation rows, encoded.
+/// Where the rows lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'p> {
+    /// Trained on.
+    pub train: &'p Path,
+    /// Looked at while training goes on; the adapter is chosen by them.
+    pub val: Option<&'p Path>,
+    /// Looked at once, when the adapter is chosen.
+    pub test: Option<&'p Path>,
+}
+
+/// Rows to train on and rows held out, encoded.
 pub struct Dataset {
     /// The tokenizer of the base.
     pub tokenizer: Tokenizer,
@@ -26,10 +37,12 @@ pub struct Dataset {
     pub train: Encoded,
     /// Validation rows; whole, unless they are longer than `max_len`.
     pub val: Encoded,
+    /// Test rows; whole, unless they are longer than `max_len`.
+    pub test: Encoded,
     /// The first examples of the validation set, of the training set without one: their prompts are answered at each
     /// evaluation.
     pub sampled: Vec<Example>,
-    /// Rows of `val` whose id, group or text is in `train` too.
+    /// Rows of `val` and `test` whose group or text is in `train` too.
     pub overlap: Vec<String>,
 }
 
@@ -38,24 +51,21 @@ impl Dataset {
     ///
     /// # Errors
     /// Names the file and row that cannot be read or do not fit.
-    pub fn open(params: &LoraTrain, train: &Path, val: Option<&Path>, base: &Path) -> Result<Dataset, StageError> {
-        Dataset::encode(params, train, val, Tokenizer::open(base)?)
+    pub fn open(params: &LoraTrain, files: Files<'_>, base: &Path) -> Result<Dataset, StageError> {
+        Dataset::encode(params, files, Tokenizer::open(base)?)
     }
 
     /// Reads the rows and encodes them with a tokenizer that is open already.
     ///
     /// # Errors
     /// As [`Dataset::open`].
-    pub fn encode(
-        params: &LoraTrain,
-        train: &Path,
-        val: Option<&Path>,
-        tokenizer: Tokenizer,
-    ) -> Result<Dataset, StageError> {
+    pub fn encode(params: &LoraTrain, files: Files<'_>, tokenizer: Tokenizer) -> Result<Dataset, StageError> {
         let template = Template::new(&params.template, params.system.as_deref(), tokenizer.chat().cloned());
         let template = template.map_err(StageError::Failed)?;
-        let train_examples = formats::read(train)?;
-        let val_examples = val.map_or(Ok(Vec::new()), formats::read)?;
+        let train_examples = formats::read(files.train)?;
+        let [val_examples, test_examples] =
+            [files.val, files.test].map(|file| file.map_or(Ok(Vec::new()), formats::read));
+        let (val_examples, test_examples) = (val_examples?, test_examples?);
         let encoder = Encoder {
             template: &template,
             tokenizer: &tokenizer,
@@ -63,11 +73,13 @@ impl Dataset {
             max_len: params.max_len as usize,
             overflow: params.overflow,
         };
-        let overlap = overlap(&train_examples, &val_examples);
+        let overlap =
+            [&val_examples, &test_examples].into_iter().flat_map(|held| overlap(&train_examples, held)).collect();
         let (train, val) = (encoder.encode_all(&train_examples)?, encoder.encode_all(&val_examples)?);
+        let test = encoder.encode_all(&test_examples)?;
         let sampled = if val_examples.is_empty() { train_examples } else { val_examples };
         let sampled = sampled.into_iter().take(SAMPLED).collect();
-        Ok(Dataset { train, val, tokenizer, template, sampled, overlap })
+        Ok(Dataset { train, val, test, tokenizer, template, sampled, overlap })
     }
 
     /// Returns the tokens of each training row.
@@ -124,12 +136,12 @@ pub fn schedule(params: &LoraTrain, updates: u64) -> Schedule {
     Schedule::new(params.schedule, params.lr, params.warmup, updates)
 }
 
-/// Returns the ids of validation rows that are no test of anything: their customer, or their text, is trained on.
-fn overlap(train: &[Example], val: &[Example]) -> Vec<String> {
+/// Returns the ids of held-out rows that are no test of anything: their customer, or their text, is trained on.
+fn overlap(train: &[Example], held: &[Example]) -> Vec<String> {
     let groups: BTreeSet<&str> = train.iter().map(|row| row.group.as_str()).filter(|group| !group.is_empty()).collect();
     let texts: BTreeSet<String> = train.iter().map(text).collect();
     let known = |row: &&Example| groups.contains(row.group.as_str()) || texts.contains(&text(row));
-    val.iter().filter(known).map(|row| row.id.clone()).collect()
+    held.iter().filter(known).map(|row| row.id.clone()).collect()
 }
 
 fn text(row: &Example) -> String {

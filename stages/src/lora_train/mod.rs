@@ -23,7 +23,7 @@ use crate::text::order::Order;
 use crate::text::schedule::Shape;
 
 pub use choices::{Checks, Dtype, Every, Init, Level, Lora, MicroBatch, Select, Target, Variant, Word};
-pub use dataset::{Dataset, plan, schedule};
+pub use dataset::{Dataset, Files, plan, schedule};
 
 /// Trains a low-rank adapter for a LLaMA model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -146,6 +146,7 @@ impl Stage for LoraTrain {
         Ports::new()
             .reads("train", RecordType::Examples)
             .may_read("val", RecordType::Examples)
+            .may_read("test", RecordType::Examples)
             .reads("base", RecordType::Model)
             .may_read("adapter", RecordType::Adapter)
             .writes("adapter", RecordType::Adapter)

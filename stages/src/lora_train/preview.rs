@@ -6,7 +6,7 @@ use watershed_engine::code;
 use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
 use watershed_weights::LlamaConfig;
 
-use super::{Dataset, Level, LoraTrain, plan, schedule};
+use super::{Dataset, Files, Level, LoraTrain, plan, schedule};
 use crate::base::Base;
 use crate::text::labels::Row;
 
@@ -27,12 +27,13 @@ pub fn preview(params: &LoraTrain, inputs: &PreviewInputs) -> Result<Preview, St
         inputs.once(&json!([base]).to_string(), || Base::open(base))?;
         return Ok(known(params, inputs));
     };
-    let val = inputs.get("val");
+    let files = Files { train, val: inputs.get("val"), test: inputs.get("test") };
     let (template, system, train_on) = (&params.template, &params.system, params.train_on);
-    let question = json!([base, train, val, template, system, train_on, params.max_len, params.overflow]);
+    let question =
+        json!([base, train, files.val, files.test, template, system, train_on, params.max_len, params.overflow]);
     let seen = inputs.once(&question.to_string(), || {
         let base = Base::open(base)?;
-        Ok((Dataset::encode(params, train, val, base.tokenizer)?, base.config))
+        Ok((Dataset::encode(params, files, base.tokenizer)?, base.config))
     })?;
     let (data, config) = &*seen;
     let mut preview = Preview::default();
@@ -115,7 +116,7 @@ fn lints(preview: &mut Preview, params: &LoraTrain, data: &Dataset) -> Result<()
             code::LEAK,
             checks.overlap,
             format!(
-                "{} rows of `val` share their customer or text with `train`, for example `{first}`; split by group",
+                "{} held-out rows share their customer or text with `train`, for example `{first}`; split by group",
                 data.overlap.len()
             ),
         );

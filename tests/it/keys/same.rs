@@ -208,7 +208,7 @@ fn publish_from_gpu(project: &Project) {
 }
 
 fn publish(session: &Session, text: &str) -> Stored {
-    let sandbox = session.store.sandbox().unwrap();
+    let sandbox = session.store.sandbox(&[]).unwrap();
     let path = sandbox.path().join(Digest::of(text.as_bytes()).hex());
     std::fs::write(&path, text).unwrap();
     Stored { artifact: session.store.publish(&path, true).unwrap(), report: false }

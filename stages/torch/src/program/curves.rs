@@ -55,6 +55,9 @@ pub struct Curves {
     pub updates: Vec<UpdateLine>,
     /// By evaluation.
     pub evals: Vec<EvalLine>,
+    /// Of the base and of the chosen adapter on the test rows; none without such rows.
+    #[serde(default)]
+    pub tests: Vec<EvalLine>,
 }
 
 impl Curves {
@@ -65,6 +68,7 @@ impl Curves {
     pub fn write(&self, folder: &Path) -> Result<(), StageError> {
         std::fs::create_dir_all(folder).map_err(|e| StageError::io("write", folder, &e))?;
         lines::write(&folder.join("metrics.jsonl"), &self.updates)?;
-        lines::write(&folder.join("eval.jsonl"), &self.evals)
+        lines::write(&folder.join("eval.jsonl"), &self.evals)?;
+        if self.tests.is_empty() { Ok(()) } else { lines::write(&folder.join("test.jsonl"), &self.tests) }
     }
 }

@@ -1,4 +1,4 @@
-//! The validation loss, whole and by source.
+//! The loss on held-out rows, whole and by source.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use watershed_torch::{Error, Evaluation, Lora, Model, Row, evaluate};
 
 use super::curves::EvalLine;
 
-/// Rows of one source, as the library takes them.
+/// Held-out rows by source, as the library takes them.
 pub struct Validation(BTreeMap<String, Vec<Row>>);
 
 /// Turns an encoded row into the library's.
@@ -30,15 +30,22 @@ impl Validation {
         self.0.is_empty()
     }
 
-    /// Evaluates all rows, token-weighted.
+    /// Evaluates all rows, token-weighted; without an adapter, the base on its own.
     ///
     /// # Errors
     /// When the rows have no label, or the model cannot take them.
-    pub fn measure(&self, model: &Model, lora: &Lora, budget: usize, step: u64, epoch: f64) -> Result<EvalLine, Error> {
+    pub fn measure(
+        &self,
+        model: &Model,
+        lora: Option<&Lora>,
+        budget: usize,
+        step: u64,
+        epoch: f64,
+    ) -> Result<EvalLine, Error> {
         let mut sum = Evaluation::default();
         let mut sources = BTreeMap::new();
         for (source, rows) in &self.0 {
-            let part = evaluate(model, Some(lora), rows, budget)?;
+            let part = evaluate(model, lora, rows, budget)?;
             sum.sum_nll += part.sum_nll;
             sum.tokens += part.tokens;
             sum.response_sum_nll += part.response_sum_nll;
@@ -46,8 +53,9 @@ impl Validation {
             let name = if source.is_empty() { "base" } else { source };
             sources.extend(part.loss().map(|loss| (name.to_string(), loss)));
         }
-        let loss =
-            sum.loss().ok_or_else(|| Error::Input("`val` has no label: `max_len` cuts every answer off".to_owned()))?;
+        let loss = sum
+            .loss()
+            .ok_or_else(|| Error::Input("the held-out rows have no label: `max_len` cuts every answer off".into()))?;
         Ok(EvalLine { step, epoch, loss, response_loss: sum.response_loss(), sources })
     }
 }

@@ -114,18 +114,18 @@ impl Project {
         execute(&Job::new(spec, &sink, cancel)).map(|()| out)
     }
 
+    fn inputs(&self) -> Vec<(&'static str, PathBuf)> {
+        vec![("train", self.path("train.jsonl")), ("val", self.path("val.jsonl")), ("base", self.base.clone())]
+    }
+
     fn train(&self, params: Value, out: &str, after: u64) -> Result<PathBuf, StageError> {
         self.run("lora-train", params, &self.inputs(), out, after)
     }
 
     /// Trains on from the adapter in this folder.
     fn train_on(&self, adapter: &Path, params: Value, out: &str) -> Result<PathBuf, StageError> {
-        let inputs = [self.inputs().as_slice(), &[("adapter", adapter.to_path_buf())]].concat();
+        let inputs = [self.inputs(), vec![("adapter", adapter.to_path_buf())]].concat();
         self.run("lora-train", params, &inputs, out, 0)
-    }
-
-    fn inputs(&self) -> [(&'static str, PathBuf); 3] {
-        [("train", self.path("train.jsonl")), ("val", self.path("val.jsonl")), ("base", self.base.clone())]
     }
 
     /// The lines that the last job logged at this level.
@@ -173,6 +173,21 @@ fn losses_fall_and_a_rerun_writes_the_same_bytes() {
     assert!(val[3] < val[0] - 2.0, "{val:?}");
     let second = project.train(params(), "second", 0).unwrap();
     assert!(data(&first) == data(&second));
+}
+
+#[test]
+fn test_rows_are_measured_once_with_the_chosen_adapter() {
+    let Some(project) = Project::new() else { return };
+    let mut inputs = project.inputs();
+    let without = project.run("lora-train", params(), &inputs, "without", 0).unwrap();
+    assert!(!without.join("curves/test.jsonl").exists());
+    inputs.push(("test", project.path("val.jsonl")));
+    let with = project.run("lora-train", params(), &inputs, "with", 0).unwrap();
+    assert!(data(&without) == data(&with));
+    let (val, test) = (numbers(&with, "eval.jsonl", "loss"), numbers(&with, "test.jsonl", "loss"));
+    let best = val[1..].iter().copied().min_by(f64::total_cmp).unwrap();
+    assert_eq!(test.len(), 2);
+    assert!((test[0] - val[0]).abs() < 1e-6 && (test[1] - best).abs() < 1e-6, "{val:?} {test:?}");
 }
 
 #[test]

@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use watershed_engine::{Job, StageError};
-use watershed_stages::lora_train::{Dataset, Every, LoraTrain, LoraTrainRun, Select, Variant, Word};
+use watershed_stages::lora_train::{Dataset, Every, Files, LoraTrain, LoraTrainRun, Select, Variant, Word};
 use watershed_stages::lora_train::{plan, schedule};
 use watershed_stages::text::batch::{self, Update};
 use watershed_stages::text::order::Order;
 use watershed_stages::text::schedule::Schedule;
-use watershed_torch::{Error, LossNorm, Model, OptimizerConfig, Row, StepConfig, StepReport, Trainer};
+use watershed_torch::{Error, Lora, LossNorm, Model, OptimizerConfig, Row, StepConfig, StepReport, Trainer};
 
 use super::adapter::{self, Card};
 use super::checkpoint::{self, Progress};
@@ -35,7 +35,8 @@ const LORA_PLUS_RATIO: f64 = 16.0;
 /// When the rows or the model cannot be used, or a check fails; [`StageError::Diverged`] when a loss is no longer a number;
 /// [`StageError::Cancelled`] after a last checkpoint.
 pub fn train(params: &LoraTrain, run: &LoraTrainRun, job: &Job) -> Result<(), StageError> {
-    let data = Dataset::open(params, job.input("train")?, job.optional_input("val"), job.input("base")?)?;
+    let (val, test) = (job.optional_input("val"), job.optional_input("test"));
+    let data = Dataset::open(params, Files { train: job.input("train")?, val, test }, job.input("base")?)?;
     let updates = plan(params).build(&data.lengths());
     if updates.is_empty() {
         let rows = data.train.rows.len();
@@ -249,8 +250,11 @@ impl<'a> Training<'a> {
 
     /// Returns the passes over the rows so far.
     fn epoch(&self) -> f64 {
-        let per_epoch = plan(self.params).updates_per_epoch(self.rows.len()).max(1);
-        self.progress.step as f64 / per_epoch as f64
+        self.progress.step as f64 / self.updates_per_epoch()
+    }
+
+    fn updates_per_epoch(&self) -> f64 {
+        plan(self.params).updates_per_epoch(self.rows.len()).max(1) as f64
     }
 
     fn evaluate(&mut self) -> Result<(), StageError> {
@@ -265,7 +269,7 @@ impl<'a> Training<'a> {
 
     fn validate(&mut self, step: u64, epoch: f64) -> Result<(), StageError> {
         let (validation, model, lora, job) = (&self.validation, self.trainer.model(), self.trainer.lora(), self.job);
-        let attempt = |room: &Room| validation.measure(model, lora, room.budget(), step, epoch);
+        let attempt = |room: &Room| validation.measure(model, Some(lora), room.budget(), step, epoch);
         let line = self.room.fit(attempt, |text| job.warn(text))?;
         self.note_halvings();
         if !line.score().is_finite() {
@@ -315,10 +319,29 @@ impl<'a> Training<'a> {
             adapter::write(job.output("adapter"), lora, &self.card)?;
         }
         let checks = checks::check(self.params, self.trainer.model(), lora, self.data, job)?;
+        self.test(best.map_or(self.progress.step, |(_, step)| step))?;
         self.progress.curves.write(job.output("curves"))?;
         self.progress.seconds += self.started.elapsed().as_secs_f64();
         self.report(best.map_or(self.progress.step, |(_, step)| step), checks)?;
         self.count();
+        Ok(())
+    }
+
+    /// Measures the base and the adapter of update `chosen` on rows that had no say in anything.
+    fn test(&mut self, chosen: u64) -> Result<(), StageError> {
+        let (rows, model) = (Validation::new(&self.data.test.rows), self.trainer.model());
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let lora = Lora::load(self.job.output("adapter"), model).map_err(failed)?;
+        let epoch = chosen as f64 / self.updates_per_epoch();
+        let (job, of) =
+            (self.job, |lora, room: &Room, step, epoch| rows.measure(model, lora, room.budget(), step, epoch));
+        let attempt = |room: &Room| Ok((of(None, room, 0, 0.0)?, of(Some(&lora), room, chosen, epoch)?));
+        let (before, after) = self.room.fit(attempt, |text| job.warn(text))?;
+        self.note_halvings();
+        self.job.metric(chosen, epoch, &[("test_loss", after.loss), ("test_loss_before", before.loss)]);
+        self.progress.curves.tests = vec![before, after];
         Ok(())
     }
 
