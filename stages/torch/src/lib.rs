@@ -3,8 +3,9 @@
 //! Takes token ids and labels and knows nothing of text, files of examples or the engine; the program beside it does.
 //! Tensors live on one device and never cross threads. Rows are packed end to end, so no token of padding is computed.
 //!
-//! What a caller can mend comes back as an [`Error`]. A failing libtorch call (out of memory, a driver fault) panics, as
-//! tch does; the program is one process per action, and its end fails that action alone.
+//! What a caller can mend comes back as an [`Error`], running out of memory in training and evaluation too. Another failing
+//! libtorch call (a driver fault) panics, as tch does; the program is one process per action, and its end fails that action
+//! alone.
 
 mod adamw;
 mod attention;
@@ -14,6 +15,7 @@ mod draw;
 mod kv_cache;
 mod linear;
 mod loss;
+mod memory;
 mod narrow;
 mod packed;
 mod peft;
@@ -50,6 +52,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 #[path = "../../../tests/it/fixture.rs"]
 mod place;

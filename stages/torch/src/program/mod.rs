@@ -11,8 +11,10 @@ mod exported;
 mod generate;
 mod rank;
 mod receipt;
+mod room;
 mod sampler;
 mod speech;
+mod start;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -47,6 +49,7 @@ fn decode<T: DeserializeOwned + Default>(value: &Value) -> Result<T, StageError>
 fn failed(error: Error) -> StageError {
     match error {
         Error::Device(message) => StageError::Environment(message),
+        Error::Diverged { .. } => StageError::Diverged(error.to_string()),
         Error::File { ref why, .. } if why.contains("No space left") => StageError::Environment(error.to_string()),
         other => StageError::Failed(other.to_string()),
     }
