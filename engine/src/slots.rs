@@ -189,6 +189,7 @@ mod tests {
             ports: |_| Ports::new(),
             check: |_| Vec::new(),
             preview: |_, _| Ok(crate::preview::Preview::default()),
+            peek: |_, _, _| Ok(None),
             probes: |_, _, _| Vec::new(),
             run: |_| Ok(()),
         }
