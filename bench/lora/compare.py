@@ -11,15 +11,20 @@ import subprocess
 import sys
 
 PEER = pathlib.Path(__file__).resolve().parent / "peer.py"
-TRAIN, EIGHT, ONE = "train 2 256 60", "generate 8 94 48", "generate 1 94 48"
+TRAIN, VARIED, EIGHT, ONE = "train 2 256 60", "varied 8 256 48", "generate 8 94 48", "generate 1 94 48"
 WORKS = {
     "training, 2 rows x 256, f32": f"f32 {TRAIN}",
     "training, 2 rows x 256, bf16": f"bf16 {TRAIN}",
+    "training, 8 rows of 64 to 256, f32": f"f32 {VARIED}",
+    "training, 8 rows of 64 to 256, bf16": f"bf16 {VARIED}",
     "generation, batch 8, f32": f"f32 {EIGHT}",
     "generation, batch 1, f32": f"f32 {ONE}",
+    "generation, batch 8, bf16": f"bf16 {EIGHT}",
+    "generation, batch 1, bf16": f"bf16 {ONE}",
 }
 # Two threads a side, asleep while they wait: spinning would count as work.
-SETTINGS = {"THREADS": "2", "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
+SETTINGS = {"THREADS": "2", "OMP_NUM_THREADS": "2", "RAYON_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive",
+            "HF_HUB_OFFLINE": "1"}
 
 
 def measure(program, model, work):

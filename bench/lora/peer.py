@@ -1,6 +1,7 @@
 """Tokens per CPU-second of PEFT's training and of transformers' generation, printed as the example `throughput` prints ours.
 
-Usage: peer.py MODEL.gguf f32|bf16 train ROWS LENGTH LABELS, or peer.py MODEL.gguf f32|bf16 generate ROWS LENGTH NEW.
+Usage: peer.py MODEL.gguf f32|bf16 train|varied ROWS LENGTH LABELS, or peer.py MODEL.gguf f32|bf16 generate ROWS LENGTH NEW.
+The rows of `varied` grow from a quarter of LENGTH to all of it and are padded on the right, as transformers' collators do.
 """
 import os
 import pathlib
@@ -25,10 +26,19 @@ def main():
         path.parent, gguf_file=path.name, dtype=kind, quantization_config=dense
     )
     assert model.lm_head.weight.dtype == kind and type(model.model.layers[0].mlp.down_proj) is torch.nn.Linear
-    (train if work == "train" else write)(model, *map(int, sizes))
+    rows, length, third = map(int, sizes)
+    if work == "generate":
+        write(model, rows, length, third)
+    else:
+        train(model, varied(rows, length) if work == "varied" else [length] * rows, third)
 
 
-def train(model, rows, length, labels):
+def varied(rows, length):
+    """The lengths of `throughput`."""
+    return [length // 4 + (length - length // 4) * row // max(rows - 1, 1) for row in range(rows)]
+
+
+def train(model, lengths, labels):
     """PEFT as its manual says: adapters in f32 whatever the model's type; torch's AdamW, the norm clipped at 1."""
     import peft
 
@@ -36,17 +46,21 @@ def train(model, rows, length, labels):
     model = peft.get_peft_model(model, adapter).train()
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
-    ids = numbers(model, rows, length)
-    wanted = ids.clone()
-    wanted[:, : length - labels] = -100
+    ids = numbers(model, len(lengths), max(lengths))
+    mask, wanted = torch.ones_like(ids), ids.clone()
+    for row, length in enumerate(lengths):
+        ids[row, length:] = mask[row, length:] = 0
+        wanted[row, : max(length - labels, 0)] = wanted[row, length:] = -100
+    # A mask of ones alone would only cost the peer time.
+    padding = {"attention_mask": mask} if min(lengths) < max(lengths) else {}
     for update in range(UPDATES):
         clock = Clock()
-        loss = model(input_ids=ids, labels=wanted, use_cache=False).loss
+        loss = model(input_ids=ids, labels=wanted, use_cache=False, **padding).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        print(f"update {update}: loss {loss.item():.4f}, {clock.per_second(rows * length)}")
+        print(f"update {update}: loss {loss.item():.4f}, {clock.per_second(sum(lengths))}")
 
 
 def write(model, rows, length, new):

@@ -76,12 +76,19 @@ pub struct RunNode {
     pub wall_ms: u64,
     /// Why it failed or was skipped.
     pub error: Option<String>,
+    /// `diverged` where a failure was that.
+    pub fault: Option<String>,
 }
 
 impl RunNode {
     /// Returns the name under which tables show it.
     pub fn title(&self) -> String {
         crate::graph::title(&self.stage, &self.cases)
+    }
+
+    /// Returns how it ended, as tables show it: its outcome, or the sort of its failure.
+    pub fn word(&self) -> &str {
+        self.fault.as_deref().unwrap_or(&self.outcome)
     }
 
     /// Returns the record behind the node, if it is still in the store.
@@ -209,13 +216,14 @@ impl Reader {
                     node.progress = Some(told);
                 }
             }
-            Event::StageFinished { stage, cases, outcome, key, reasons, wall_ms, error, .. } => {
+            Event::StageFinished { stage, cases, outcome, key, reasons, wall_ms, error, fault, .. } => {
                 if let Some(node) = self.node(stage, cases) {
                     node.outcome.clone_from(outcome);
                     node.key = Digest::parse(key).or(node.key);
                     node.reasons.clone_from(reasons);
                     node.wall_ms = *wall_ms;
                     node.error.clone_from(error);
+                    node.fault.clone_from(fault);
                 }
             }
             Event::DeterminismChecked { stage, cases, outcome, key, wall_ms, error, .. } => {

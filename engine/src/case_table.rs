@@ -64,7 +64,7 @@ pub struct State {
 }
 
 /// Outcomes of nodes, the most telling last.
-const RANKED: [&str; 8] = ["", "hit", "ran", "skipped", "waiting", "unfinished", "running", "failed"];
+const RANKED: [&str; 9] = ["", "hit", "ran", "skipped", "waiting", "unfinished", "running", "failed", "diverged"];
 
 impl CaseTable {
     /// Arranges a run's cases; `findings` are those of its nodes.
@@ -141,8 +141,8 @@ impl Row {
 impl State {
     fn take(&mut self, node: &RunNode) {
         let rank = |word: &str| RANKED.iter().position(|known| *known == word);
-        if rank(&node.outcome) > rank(&self.word) {
-            self.word.clone_from(&node.outcome);
+        if rank(node.word()) > rank(&self.word) {
+            self.word = node.word().to_string();
             self.stage.clone_from(&node.stage);
             self.progress.clone_from(&node.progress);
         }

@@ -149,6 +149,9 @@ pub enum Event {
         /// Error text of a failed or skipped stage.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+        /// `diverged` for a training whose numbers are no longer numbers; absent for other failures.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<String>,
     },
     /// A stage was executed twice from nothing and its data outputs were compared (`--check-determinism`).
     DeterminismChecked {

@@ -9,6 +9,9 @@ pub enum StageError {
     /// The stage's own verdict: bad data, a refused teacher, a failed check (exit 1).
     #[error("{0}")]
     Failed(String),
+    /// A training whose numbers are no longer numbers: nothing is published, its last good checkpoint stays (exit 1).
+    #[error("diverged: {0}")]
+    Diverged(String),
     /// The machine's fault: disk full, device or program missing (exit 6).
     #[error("{0}")]
     Environment(String),
@@ -30,6 +33,19 @@ impl StageError {
     /// Returns a [`StageError::Failed`] with this message.
     pub fn failed(message: impl Into<String>) -> StageError {
         StageError::Failed(message.into())
+    }
+
+    /// Returns the variant's name, as the worker protocol and the run log write it.
+    pub fn class(&self) -> &'static str {
+        match self {
+            StageError::Failed(_) => "failed",
+            StageError::Diverged(_) => "diverged",
+            StageError::Environment(_) => "environment",
+            StageError::Busy(_) => "busy",
+            StageError::Retry(_) => "retry",
+            StageError::Cancelled => "cancelled",
+            StageError::TimedOut(_) => "timed_out",
+        }
     }
 
     /// Returns the error of a stage that was cancelled because of `run.timeout`.

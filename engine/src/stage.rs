@@ -85,6 +85,12 @@ pub trait Stage: Serialize + DeserializeOwned + JsonSchema + Default + Send + Sy
         Vec::new()
     }
 
+    /// Returns parameters that follow from which inputs are bound, to be laid over the others. `written` is what the user and
+    /// a preset wrote, without defaults: only here can a kind tell a default that was written from one that was left out.
+    fn settle(_written: &Value, _is_bound: &dyn Fn(&str) -> bool) -> Option<Value> {
+        None
+    }
+
     /// Returns what is wrong with the parameters beyond their types. Reads nothing.
     fn check(&self) -> Vec<ParamFault> {
         Vec::new()
@@ -145,6 +151,8 @@ pub struct Kind {
     pub resolve: fn(&Value) -> Result<Value, String>,
     /// See [`Stage::ports`]; takes resolved parameters.
     pub ports: fn(&Value) -> Ports,
+    /// See [`Stage::settle`].
+    pub settle: fn(&Value, &dyn Fn(&str) -> bool) -> Option<Value>,
     /// See [`Stage::check`]; takes resolved parameters.
     pub check: fn(&Value) -> Vec<ParamFault>,
     /// See [`Stage::preview`]; takes resolved parameters.
@@ -173,6 +181,7 @@ impl Kind {
             presets: S::presets,
             resolve: |params| decode::<S>(params).map(|s| to_value(&s)),
             ports: |params| decode::<S>(params).unwrap_or_default().ports(),
+            settle: S::settle,
             check: |params| decode::<S>(params).map(|s| s.check()).unwrap_or_default(),
             preview: |params, inputs| decode_or_fail::<S>(params)?.preview(inputs),
             peek: |params, inputs, row| decode_or_fail::<S>(params)?.peek(inputs, row),

@@ -57,7 +57,7 @@ pub enum Own {
     Done,
     /// The job ended without a result.
     Error {
-        /// `failed`, `environment`, `retry`, `cancelled` or `timed_out`.
+        /// See [`StageError::class`].
         class: String,
         /// Why.
         message: String,
@@ -67,19 +67,18 @@ pub enum Own {
 impl Own {
     /// Returns the line for an error.
     pub fn error(error: &StageError) -> Own {
-        let (class, message) = match error {
-            StageError::Failed(m) | StageError::Busy(m) => ("failed", m.clone()),
-            StageError::Environment(m) => ("environment", m.clone()),
-            StageError::Retry(m) => ("retry", m.clone()),
-            StageError::Cancelled => ("cancelled", String::new()),
-            StageError::TimedOut(m) => ("timed_out", m.clone()),
+        let message = match error {
+            StageError::Cancelled => String::new(),
+            StageError::Failed(m) | StageError::Diverged(m) | StageError::Environment(m) => m.clone(),
+            StageError::Busy(m) | StageError::Retry(m) | StageError::TimedOut(m) => m.clone(),
         };
-        Own::Error { class: class.into(), message }
+        Own::Error { class: error.class().into(), message }
     }
 
     /// Returns the error that an `error` line stands for.
     pub fn to_error(class: &str, message: String) -> StageError {
         match class {
+            "diverged" => StageError::Diverged(message),
             "environment" => StageError::Environment(message),
             "retry" => StageError::Retry(message),
             "cancelled" => StageError::Cancelled,

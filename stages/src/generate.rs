@@ -42,7 +42,7 @@ pub struct Generate {
     /// Sampling drops tokens less likely than this times the likeliest.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_p: f64,
-    /// Beams of `mode: beam`.
+    /// Sequences that `mode: beam` goes on with at each step; the answer is the one with the best mean log-probability.
     #[schemars(range(min = 1, max = 64))]
     pub beams: u32,
     /// Answers per prompt.
@@ -143,11 +143,9 @@ impl Stage for Generate {
     fn check(&self) -> Vec<ParamFault> {
         let mut faults = Vec::new();
         let mut fault = |path: &str, message: &str, help: &str| faults.push(ParamFault::new(path, message, help));
-        if self.mode == Mode::Beam {
-            fault("mode", "`beam` is not there yet", "use `greedy` or `sample`");
-        }
-        if self.samples > 1 && self.mode == Mode::Greedy {
-            fault("samples", "greedy answers to one prompt are all the same", "set `mode: sample`, or `samples: 1`");
+        if self.samples > 1 && self.mode != Mode::Sample {
+            let message = "only drawn answers to one prompt differ";
+            fault("samples", message, "set `mode: sample`, or `samples: 1`");
         }
         if self.stop.iter().any(String::is_empty) {
             fault("stop", "an empty text would end every answer at once", "remove it");
@@ -224,8 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn beam_is_refused_before_anything_runs() {
-        assert_eq!(Generate { mode: Mode::Beam, ..Generate::default() }.check()[0].path, "mode");
-        assert_eq!(Generate::default().check(), []);
+    fn several_samples_need_draws() {
+        for (mode, faults) in [(Mode::Greedy, 1), (Mode::Beam, 1), (Mode::Sample, 0)] {
+            assert_eq!(Generate { mode, samples: 2, ..Generate::default() }.check().len(), faults);
+            assert_eq!(Generate { mode, ..Generate::default() }.check(), []);
+        }
     }
 }

@@ -29,6 +29,7 @@ pub mod mix;
 pub mod network;
 pub mod prompt;
 pub mod random_model;
+pub mod rank;
 pub mod recommend;
 pub mod record;
 pub mod seeded;
@@ -54,6 +55,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<random_model::RandomModel>(),
         Kind::of::<lora_train::LoraTrain>(),
         Kind::of::<generate::Generate>(),
+        Kind::of::<rank::Rank>(),
         Kind::of::<baseline::Baseline>(),
         Kind::of::<evaluate::Evaluate>(),
         Kind::of::<choose::Choose>(),

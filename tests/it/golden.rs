@@ -3,7 +3,7 @@
 //! `tests/golden/pipeline.yaml` runs through the engine; `tests/golden/<kind>@<VERSION>` holds, for each of the kind's data
 //! outputs, the action key and the digest. Under one key there is one result, so the same key with another digest means that
 //! the kind changed without a higher VERSION: stores in the field would serve the old bytes. Another key only means that what
-//! the kind reads has changed. Of `lora-train` and `generate`, whose last digits depend on the machine, numbers are pinned.
+//! the kind reads has changed. Of `lora-train`, `generate` and `rank`, whose last digits depend on the machine, numbers are pinned.
 //!
 //! After raising a VERSION, or after a change above, write the files anew and look at their difference:
 //! `WATERSHED_RENEW=1 cargo test --release --test it golden`. It refuses to write another digest under the same key.
@@ -66,6 +66,7 @@ fn written(project: &Project, ran: &Ran) -> BTreeMap<String, Lines> {
         let lines = match kind {
             "lora-train" => losses(project, &stage),
             "generate" => tokens(project, &stage),
+            "rank" => scores(project, &stage),
             _ => digests(project, &stage, of("stage_finished")["key"].as_str().unwrap()),
         };
         all.entry(kind.to_string()).or_default().extend(lines);
@@ -104,6 +105,18 @@ fn tokens(project: &Project, stage: &str) -> Lines {
     answers.map(|a| (format!("{stage}.{}", a["id"].as_str().unwrap()), ids(&a))).collect()
 }
 
+fn scores(project: &Project, stage: &str) -> Lines {
+    let ranking = project.says(&["get", "pipeline.yaml", &format!("{stage}.ranking"), "-o", "-"]);
+    let mut lines = Lines::new();
+    for (row, line) in ranking.lines().enumerate() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for (item, score) in line["items"].as_array().unwrap().iter().zip(line["scores"].as_array().unwrap()) {
+            lines.insert(format!("{stage}.{row}.{}", item.as_str().unwrap()), vec![score.to_string()]);
+        }
+    }
+    lines
+}
+
 /// Compares with the file of this kind and version, or writes it; returns what is wrong.
 fn compare(kind: &str, version: u32, lines: &Lines) -> Vec<String> {
     let path = folder().join(format!("{kind}@{version}"));
@@ -131,7 +144,7 @@ fn judge(kind: &str, pinned: Option<&Vec<String>>, now: Option<&Vec<String>>) ->
         return Some(format!("`{kind}` wrote it only once, now or for its golden file: {renew}"));
     };
     let is_same = match kind {
-        "lora-train" => (number(&pinned[0]) - number(&now[0])).abs() <= TOLERANCE,
+        "lora-train" | "rank" => (number(&pinned[0]) - number(&now[0])).abs() <= TOLERANCE,
         "generate" => {
             let same = pinned.iter().zip(now).filter(|(a, b)| a == b).count();
             same as f64 >= SAME_TOKENS * pinned.len().max(now.len()) as f64

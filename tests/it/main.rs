@@ -42,4 +42,5 @@ mod store;
 mod sweep;
 mod teacher;
 mod templates;
+mod training;
 mod why;

@@ -223,8 +223,11 @@ fn writer(draft: &Draft<'_>) -> Writer {
 
 /// Joins what is known of a stage; one of an unknown kind is left out.
 fn finish(draft: Draft<'_>, writer: &Writer, bound: Vec<Bound>) -> Option<StageDef> {
-    let kind = draft.entry?.kind.clone();
-    let (resolved, differing) = draft.params.map_or((json!({}), BTreeMap::new()), |p| (p.resolved, p.differing));
+    let entry = draft.entry?;
+    let kind = entry.kind.clone();
+    let is_bound = |port: &str| bound.iter().any(|(binding, _)| binding.port == port);
+    let params = draft.params.map(|params| params.settled(entry, &is_bound));
+    let (resolved, differing) = params.map_or((json!({}), BTreeMap::new()), |p| (p.resolved, p.differing));
     Some(StageDef {
         name: writer.name.clone(),
         line: draft.text.key.span.line,

@@ -19,6 +19,29 @@ pub struct Params {
     pub resolved: Value,
     /// Those that differ from their defaults, dotted path to value.
     pub differing: BTreeMap<String, Value>,
+    /// What the user and the preset wrote.
+    written: Value,
+}
+
+impl Params {
+    /// Fills in the defaults of what was written; the error is serde's.
+    fn of(written: Value, entry: &KindEntry) -> Result<Params, String> {
+        let resolved = (entry.kind.resolve)(&written)?;
+        let mut differing = differing(&leaves(&resolved, entry.schema()), entry.defaults());
+        // The name of an expanded preset decides nothing. Without presets, `preset` is a parameter like others.
+        if !entry.presets().is_empty() {
+            differing.remove("preset");
+        }
+        Ok(Params { resolved, differing, written })
+    }
+
+    /// Returns the parameters once it is known which inputs are bound.
+    pub fn settled(self, entry: &KindEntry, is_bound: &dyn Fn(&str) -> bool) -> Params {
+        let Some(over) = (entry.kind.settle)(&self.written, is_bound) else { return self };
+        let mut written = self.written.clone();
+        merge(&mut written, over);
+        Params::of(written, entry).unwrap_or(self)
+    }
 }
 
 /// Checks `with` of a stage and fills in what it leaves out. `with` has its `${}` replaced already.
@@ -36,23 +59,18 @@ pub fn check(stage: &str, span: Span, with: &Node, entry: &KindEntry, faults: &m
     }
     let mut given = preset.unwrap_or_else(|| Value::Object(Map::new()));
     merge(&mut given, explicit.to_json());
-    let resolved = match (entry.kind.resolve)(&given) {
-        Ok(resolved) => resolved,
+    let params = match Params::of(given, entry) {
+        Ok(params) => params,
         Err(words) => {
             let message = format!("the parameters of {subject} do not fit: {words}");
             faults.push(Diagnostic::at(code::BAD_PARAMETERS, with.span, message).help(kind_help(entry)));
             return None;
         }
     };
-    for fault in (entry.kind.check)(&resolved) {
+    for fault in (entry.kind.check)(&params.resolved) {
         faults.push(placed(&fault, stage, span, with, entry));
     }
-    let mut differing = differing(&leaves(&resolved, entry.schema()), entry.defaults());
-    // The name of an expanded preset decides nothing. Without presets, `preset` is a parameter like others.
-    if !entry.presets().is_empty() {
-        differing.remove("preset");
-    }
-    (faults.errors.len() == before).then_some(Params { resolved, differing })
+    (faults.errors.len() == before).then_some(params)
 }
 
 fn without_preset(with: &Node) -> Node {

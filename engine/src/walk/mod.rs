@@ -103,12 +103,13 @@ struct Ending {
     reasons: Vec<Reason>,
     wall_ms: u64,
     error: Option<String>,
+    fault: Option<&'static str>,
 }
 
 impl Ending {
     /// The end of a node that was keyed: what ran, or would have.
     fn of(outcome: &'static str, looked: &Looked, reasons: Vec<Reason>, wall_ms: u64) -> Ending {
-        Ending { outcome, key: Some(looked.key), reasons, wall_ms, error: None }
+        Ending { outcome, key: Some(looked.key), reasons, wall_ms, error: None, fault: None }
     }
 }
 
@@ -320,7 +321,8 @@ impl<'a> Walk<'a> {
 
     fn fail(&mut self, id: NodeId, ending: Ending, error: StageError) {
         self.state[id] = State::Failed;
-        self.tell_end(id, Ending { outcome: "failed", error: Some(error.to_string()), ..ending });
+        let fault = matches!(error, StageError::Diverged(_)).then(|| error.class());
+        self.tell_end(id, Ending { outcome: "failed", error: Some(error.to_string()), fault, ..ending });
         self.tally.failed.push((id, error));
         self.stopping |= !self.options.keep_going;
         self.wake_readers(id);
@@ -345,7 +347,7 @@ impl<'a> Walk<'a> {
     fn tell_end(&self, id: NodeId, ending: Ending) {
         let (case, cases) = self.case_of(id);
         let stage = self.session.graph.nodes[id].stage.name.clone();
-        let Ending { outcome, key, reasons, wall_ms, error } = ending;
+        let Ending { outcome, key, reasons, wall_ms, error, fault } = ending;
         let key = key.map(|k| k.hex()).unwrap_or_default();
         self.log.emit(Event::StageFinished {
             stage,
@@ -356,6 +358,7 @@ impl<'a> Walk<'a> {
             reasons,
             wall_ms,
             error,
+            fault: fault.map(str::to_string),
         });
     }
 

@@ -27,12 +27,17 @@ pub struct Lora {
     pub variant: Variant,
     /// How A starts: `kaiming` (PEFT's default) or `gaussian`; B starts at zero.
     pub init: Init,
+    /// With an `adapter` to go on from: which of these keys were written, sorted; the adapter's say the rest.
+    #[schemars(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub written: Vec<String>,
 }
 
 impl Default for Lora {
     fn default() -> Lora {
         let targets = Target::ALL.to_vec();
-        Lora { r: 8, alpha: None, dropout: 0.05, targets, variant: Variant::Lora, init: Init::Kaiming }
+        let (variant, init) = (Variant::Lora, Init::Kaiming);
+        Lora { r: 8, alpha: None, dropout: 0.05, targets, variant, init, written: Vec::new() }
     }
 }
 
@@ -40,6 +45,11 @@ impl Lora {
     /// Returns alpha, 2 x r when not given.
     pub fn alpha(&self) -> f64 {
         self.alpha.unwrap_or(f64::from(2 * self.r))
+    }
+
+    /// Says whether this key must be the adapter's that training goes on from.
+    pub fn is_written(&self, key: &str) -> bool {
+        self.written.iter().any(|written| written == key)
     }
 }
 

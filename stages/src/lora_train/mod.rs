@@ -43,7 +43,7 @@ pub struct LoraTrain {
     pub overflow: Overflow,
     /// Which tokens are learned: `response` or `all`.
     pub train_on: TrainOn,
-    /// The adapter.
+    /// The adapter. With an input `adapter` its own settings hold; a key written here must agree with them.
     pub lora: Lora,
     /// Passes over the rows.
     #[schemars(range(min = 1, max = 100_000))]
@@ -163,6 +163,13 @@ impl Stage for LoraTrain {
         vec![("alpaca-lora", alpaca_lora()), ("repaired", json!({"lora": papers_adapter()}))]
     }
 
+    fn settle(written: &Value, is_bound: &dyn Fn(&str) -> bool) -> Option<Value> {
+        let keys = written["lora"].as_object().filter(|_| is_bound("adapter"))?;
+        let mut keys: Vec<&String> = keys.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key).collect();
+        keys.sort();
+        (!keys.is_empty()).then(|| json!({"lora": {"written": keys}}))
+    }
+
     fn check(&self) -> Vec<ParamFault> {
         choices::faults(self)
     }
@@ -219,6 +226,15 @@ mod tests {
         let params = preset("alpaca-lora");
         let there = serde_json::to_value(&params).unwrap();
         assert_eq!(serde_json::from_value::<LoraTrain>(there).unwrap(), params);
+    }
+
+    #[test]
+    fn written_keys_are_remembered_only_beside_an_adapter() {
+        let written = json!({"lr": 1, "lora": {"r": 8, "alpha": null, "dropout": 0.0}});
+        assert_eq!(LoraTrain::settle(&written, &|_| false), None);
+        assert_eq!(LoraTrain::settle(&json!({"lr": 1}), &|_| true), None);
+        let settled = LoraTrain::settle(&written, &|port| port == "adapter");
+        assert_eq!(settled, Some(json!({"lora": {"written": ["dropout", "r"]}})));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Tokens per second of wall and of processor time, for training and for generation, on the processor.
 //!
-//! `throughput MODEL f32|bf16 train ROWS LENGTH LABELS` or `throughput MODEL f32|bf16 generate ROWS LENGTH NEW`. Processor
-//! seconds are what to compare on a shared machine: wall time there depends on the neighbours.
+//! `throughput MODEL f32|bf16 train|varied ROWS LENGTH LABELS` or `throughput MODEL f32|bf16 generate ROWS LENGTH NEW`; the
+//! rows of `varied` grow from a quarter of LENGTH to all of it. Processor seconds are what to compare on a shared machine:
+//! wall time there depends on the neighbours.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement for people, not a part of the product")]
 
 use std::ops::ControlFlow;
@@ -21,7 +22,7 @@ const UPDATES: usize = 4;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [path, dtype, work, rows, length, third] = arguments.as_slice() else {
-        println!("usage: throughput MODEL f32|bf16 train|generate ROWS LENGTH LABELS|NEW");
+        println!("usage: throughput MODEL f32|bf16 train|varied|generate ROWS LENGTH LABELS|NEW");
         return;
     };
     let threads = std::env::var("THREADS").ok().and_then(|text| text.parse().ok());
@@ -31,12 +32,18 @@ fn main() {
     let model = Model::load(&files, compute, Device::Cpu).unwrap();
     let [rows, length, third] = [rows, length, third].map(|text| text.parse::<usize>().unwrap());
     match work.as_str() {
-        "train" => train(&model, rows, length, third),
+        "train" => train(&model, &vec![length; rows], third),
+        "varied" => train(&model, &varied(rows, length), third),
         _ => write(&model, rows, length, third),
     }
 }
 
-fn train(model: &Model, rows: usize, length: usize, labels: usize) {
+/// Lengths from a quarter of `length` to all of it.
+fn varied(rows: usize, length: usize) -> Vec<usize> {
+    (0..rows).map(|row| length / 4 + (length - length / 4) * row / (rows - 1).max(1)).collect()
+}
+
+fn train(model: &Model, lengths: &[usize], labels: usize) {
     let config = LoraConfig {
         r: 8,
         alpha: 16.0,
@@ -49,11 +56,15 @@ fn train(model: &Model, rows: usize, length: usize, labels: usize) {
     let optimizer = OptimizerConfig { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, b_lr_ratio: 1.0 };
     let mut trainer = Trainer::new(model, lora, optimizer);
     let step = StepConfig { lr: 1e-4, max_grad_norm: 1.0, loss_norm: LossNorm::Token, accumulation: None, seed: 0 };
-    let row = |number: usize| {
-        let ids = ids(model, number, length);
-        Row { ids, labels: (0..length).map(|at| at >= length - labels).collect(), response_start: length - labels }
+    let row = |(number, length): (usize, &usize)| {
+        let start = length.saturating_sub(labels);
+        Row {
+            ids: ids(model, number, *length),
+            labels: (0..*length).map(|at| at >= start).collect(),
+            response_start: start,
+        }
     };
-    let micro: Vec<Row> = (0..rows).map(row).collect();
+    let micro: Vec<Row> = lengths.iter().enumerate().map(row).collect();
     for update in 0..UPDATES {
         let clock = Clock::start();
         let report = trainer.step(std::slice::from_ref(&micro), &step).unwrap();

@@ -47,3 +47,16 @@ fn attend_rows(rows: i64, length: i64, q: &Tensor, k: &Tensor, v: &Tensor) -> Te
     );
     out.transpose(1, 2).flatten(0, 1)
 }
+
+/// Returns the attended values `[rows, tokens, heads, head_dim]` of queries of that shape over keys and values
+/// `[rows, kv_heads, columns, head_dim]`; `mask` is `[tokens, columns]` or broadcasts to `[rows, 1, tokens, columns]`, true
+/// where a token may look. Query heads that share keys become rows of one matrix, so that keys are read once, never repeated.
+pub(crate) fn attend_grouped(q: &Tensor, keys: &Tensor, values: &Tensor, mask: Option<&Tensor>) -> Tensor {
+    let [rows, tokens, heads, head_dim] = q.size()[..] else { unreachable!("queries have four dimensions") };
+    let (kv_heads, group) = (keys.size()[1], heads / keys.size()[1]);
+    let grouped = q.unflatten(2, [kv_heads, group]).permute([0, 2, 3, 1, 4]).reshape([rows, kv_heads, -1, head_dim]);
+    // One token a row has one line of mask, which broadcasts over the heads of a group.
+    let mask = mask.map(|mask| if tokens == 1 { mask.shallow_clone() } else { mask.repeat([group, 1]) });
+    let out = Tensor::scaled_dot_product_attention(&grouped, keys, values, mask.as_ref(), 0.0, false, None, false);
+    out.unflatten(2, [group, tokens]).permute([0, 3, 1, 2, 4]).flatten(2, 3)
+}

@@ -18,15 +18,18 @@ pub enum Error {
     #[error("{0}")]
     Input(String),
     /// The loss or the gradient is no longer a number.
-    #[error("the {what} of update {step} is {value}: lower `lr`, or train with `dtype: f32`")]
+    #[error("the {what} of update {step} is {value}")]
     Diverged {
-        /// `loss` or `gradient norm`.
+        /// `loss`, `gradient norm` or `validation loss`.
         what: &'static str,
         /// The update, counted from 1.
         step: u64,
         /// What it was.
         value: f64,
     },
+    /// The device has no room for the rows that were given at once; fewer may fit.
+    #[error("out of memory: {0}")]
+    OutOfMemory(String),
     /// An adapter or a checkpoint that cannot be read or written.
     #[error("cannot {verb} `{}`: {why}", path.display())]
     File {

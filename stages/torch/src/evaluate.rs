@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::lora::Active;
+use crate::memory::caught;
 use crate::packed::Packed;
 use crate::{Lora, Model, Result, Row, loss};
 
@@ -32,7 +33,15 @@ impl Evaluation {
 }
 
 /// Returns the loss sums of `rows`, computed in batches of about `batch_tokens` tokens, in the order given.
+///
+/// # Errors
+/// [`Error::Input`](crate::Error::Input) for rows that the model cannot take,
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where a batch does not fit.
 pub fn evaluate(model: &Model, lora: Option<&Lora>, rows: &[Row], batch_tokens: usize) -> Result<Evaluation> {
+    caught(|| sum_up(model, lora, rows, batch_tokens))
+}
+
+fn sum_up(model: &Model, lora: Option<&Lora>, rows: &[Row], batch_tokens: usize) -> Result<Evaluation> {
     let _guard = tch::no_grad_guard();
     let mut sums = Evaluation::default();
     for batch in batches(rows, batch_tokens) {

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention::Causal;
+use crate::beam;
 use crate::draw::Draws;
-use crate::kv_cache::{Decode, KvCache, Prefill};
 use crate::lora::Active;
 use crate::pick::{Mode, pick};
+use crate::reader::Reader;
 use crate::{Error, Lora, Model, Result};
 
 /// One answer to write.
@@ -82,9 +82,6 @@ pub trait Watch {
     fn done(&mut self, answer: Answer) -> ControlFlow<()>;
 }
 
-/// Prompt tokens that go through the model at once.
-const PREFILL_TOKENS: usize = 4096;
-
 /// An answer in the making.
 struct Writing<'a> {
     index: usize,
@@ -111,9 +108,17 @@ pub fn generate(
 ) -> Result<()> {
     let _guard = tch::no_grad_guard();
     check(model, prompts, config)?;
+    let ids: Vec<&[u32]> = prompts.iter().map(|prompt| &prompt.ids[..]).collect();
+    let reader = Reader::new(model, lora.map(Active::still), &ids);
     for batch in batches(prompts, config) {
-        let rows = batch.into_iter().map(|index| Writing::new(index, &prompts[index], config.seed)).collect();
-        if write_batch(model, lora.map(Active::still), rows, config, watch).is_break() {
+        let flow = match config.mode {
+            Mode::Beam { beams } => beam::write_batch(&reader, prompts, &batch, beams, config, watch),
+            Mode::Greedy | Mode::Sample { .. } => {
+                let rows = batch.into_iter().map(|index| Writing::new(index, &prompts[index], config.seed)).collect();
+                write_batch(&reader, rows, config, watch)
+            }
+        };
+        if flow.is_break() {
             break;
         }
     }
@@ -142,13 +147,15 @@ fn check(model: &Model, prompts: &[Prompt], config: &GenerateConfig) -> Result<(
 
 /// Returns the prompts' indices in batches, longest first, each as large as `batch_tokens` allows and at least one.
 fn batches(prompts: &[Prompt], config: &GenerateConfig) -> Vec<Vec<usize>> {
+    let width = if let Mode::Beam { beams } = config.mode { beams } else { 1 };
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(prompts[*index].ids.len()));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     for index in order {
         match batches.last_mut() {
             Some(batch)
-                if (batch.len() + 1) * (prompts[batch[0]].ids.len() + config.max_new_tokens) <= config.batch_tokens =>
+                if (batch.len() + 1) * width * (prompts[batch[0]].ids.len() + config.max_new_tokens)
+                    <= config.batch_tokens =>
             {
                 batch.push(index);
             }
@@ -159,24 +166,22 @@ fn batches(prompts: &[Prompt], config: &GenerateConfig) -> Vec<Vec<usize>> {
 }
 
 fn write_batch(
-    model: &Model,
-    active: Option<Active<'_>>,
+    reader: &Reader<'_>,
     mut rows: Vec<Writing<'_>>,
     config: &GenerateConfig,
     watch: &mut dyn Watch,
 ) -> ControlFlow<()> {
-    let lengths: Vec<usize> = rows.iter().map(|row| row.written.len()).collect();
-    let mut cache = KvCache::new(model, &lengths, config.max_new_tokens);
-    let mut hidden = prefill(model, active, &rows, &mut cache);
+    let ids: Vec<&[u32]> = rows.iter().map(|row| &row.prompt.ids[..]).collect();
+    let (mut cache, mut hidden) = reader.read(&ids, config.max_new_tokens);
     loop {
-        let choices = choose(model, &hidden, &mut rows, config);
+        let choices = choose(reader.model, &hidden, &mut rows, config);
         for (row, (token, logprob)) in rows.iter_mut().zip(choices) {
             row.written.push(token);
             row.logprob += logprob;
         }
         // From the back, so that the row that takes a finished one's place has been looked at.
         for at in (0..rows.len()).rev() {
-            if let Some(finish) = rows[at].finish(config, watch) {
+            if let Some(finish) = finish(rows[at].prompt, rows[at].ids(), config, watch) {
                 cache.swap_remove(at);
                 watch.done(rows.swap_remove(at).answer(finish))?;
             }
@@ -184,54 +189,24 @@ fn write_batch(
         if rows.is_empty() {
             return ControlFlow::Continue(());
         }
-        hidden = decode(model, active, &rows, &mut cache);
+        hidden = reader.step(rows.iter().map(|row| row.written[row.written.len() - 1]), &mut cache);
     }
 }
 
-/// Feeds the prompts; returns the hidden state `[rows, hidden]` at the last token of each.
-fn prefill(model: &Model, active: Option<Active<'_>>, rows: &[Writing<'_>], cache: &mut KvCache) -> Tensor {
-    let mut hidden = Vec::new();
-    let mut first = 0;
-    while first < rows.len() {
-        let mut tokens = 0;
-        let fits = rows[first..].iter().take_while(|row| {
-            tokens += row.written.len();
-            tokens <= PREFILL_TOKENS
-        });
-        let count = fits.count().max(1);
-        hidden.push(prefill_some(model, active, &rows[first..first + count], first, cache));
-        first += count;
+/// Returns why these answer tokens end an answer, none when it goes on.
+pub(crate) fn finish(
+    prompt: &Prompt,
+    answer: &[u32],
+    config: &GenerateConfig,
+    watch: &mut dyn Watch,
+) -> Option<Finish> {
+    if answer.last().is_some_and(|id| config.stop_ids.contains(id)) {
+        Some(Finish::Stop)
+    } else if watch.is_stop(prompt, answer) {
+        Some(Finish::StopText)
+    } else {
+        (answer.len() >= config.max_new_tokens).then_some(Finish::Length)
     }
-    Tensor::cat(&hidden, 0)
-}
-
-fn prefill_some(
-    model: &Model,
-    active: Option<Active<'_>>,
-    rows: &[Writing<'_>],
-    first: usize,
-    cache: &mut KvCache,
-) -> Tensor {
-    let lengths: Vec<i64> = rows.iter().map(|row| row.written.len() as i64).collect();
-    let ids = model.index(rows.iter().flat_map(|row| &row.written).map(|id| i64::from(*id)));
-    let positions = model.index(lengths.iter().flat_map(|length| 0..*length));
-    let ends = lengths.iter().scan(-1, |end, length| {
-        *end += length;
-        Some(*end)
-    });
-    let last = model.index(ends);
-    let mut attention = Prefill { cache, causal: Causal { lengths }, first };
-    model.hidden(&ids, &positions, &mut attention, active, &last)
-}
-
-/// Feeds each row's newest token; returns the hidden state `[rows, hidden]`.
-fn decode(model: &Model, active: Option<Active<'_>>, rows: &[Writing<'_>], cache: &mut KvCache) -> Tensor {
-    let ids = model.index(rows.iter().map(|row| i64::from(row.written[row.written.len() - 1])));
-    let positions = model.index(cache.positions());
-    let all = model.index(0..rows.len() as i64);
-    let hidden = model.hidden(&ids, &positions, &mut Decode { cache }, active, &all);
-    cache.advance();
-    hidden
 }
 
 fn choose(model: &Model, hidden: &Tensor, rows: &mut [Writing<'_>], config: &GenerateConfig) -> Choices {
@@ -253,7 +228,8 @@ fn choose(model: &Model, hidden: &Tensor, rows: &mut [Writing<'_>], config: &Gen
     by_row.map(|((logits, row), log_sum)| row.choose(logits, log_sum, config)).collect()
 }
 
-fn to_f32(tensor: &Tensor) -> Vec<f32> {
+/// Returns a tensor's numbers on the processor.
+pub(crate) fn to_f32(tensor: &Tensor) -> Vec<f32> {
     let mut numbers = vec![0.0; tensor.numel()];
     tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().copy_data(&mut numbers, tensor.numel());
     numbers
@@ -273,17 +249,6 @@ impl<'a> Writing<'a> {
 
     fn ids(&self) -> &[u32] {
         &self.written[self.prompt.ids.len()..]
-    }
-
-    fn finish(&self, config: &GenerateConfig, watch: &mut dyn Watch) -> Option<Finish> {
-        let ids = self.ids();
-        if ids.last().is_some_and(|id| config.stop_ids.contains(id)) {
-            Some(Finish::Stop)
-        } else if watch.is_stop(self.prompt, ids) {
-            Some(Finish::StopText)
-        } else {
-            (ids.len() >= config.max_new_tokens).then_some(Finish::Length)
-        }
     }
 
     fn answer(self, finish: Finish) -> Answer {
@@ -346,7 +311,7 @@ mod tests {
         }
     }
 
-    /// Checks every decoding that the reference holds but beams.
+    /// Checks every decoding that the reference holds.
     fn assert_like_transformers(fixture: &Fixture, model: &Model, lora: Option<&Lora>, wanted: &Value) {
         let (prompts, plain) = (prompts(fixture, wanted), greedy(fixture, wanted));
         assert_answers(&written(model, lora, &prompts, &plain), wanted, "greedy");
@@ -358,6 +323,9 @@ mod tests {
                 assert_answers(&written(model, lora, &prompts, &config), wanted, key);
             } else if let Some(n) = key.strip_prefix("no_repeat_ngram_") {
                 let config = GenerateConfig { no_repeat_ngram: n.parse().unwrap(), ..plain.clone() };
+                assert_answers(&written(model, lora, &prompts, &config), wanted, key);
+            } else if let Some(beams) = key.strip_prefix("beam") {
+                let config = GenerateConfig { mode: Mode::Beam { beams: beams.parse().unwrap() }, ..plain.clone() };
                 assert_answers(&written(model, lora, &prompts, &config), wanted, key);
             }
         }

@@ -3,22 +3,28 @@
 //! Takes token ids and labels and knows nothing of text, files of examples or the engine; the program beside it does.
 //! Tensors live on one device and never cross threads. Rows are packed end to end, so no token of padding is computed.
 //!
-//! What a caller can mend comes back as an [`Error`]. A failing libtorch call (out of memory, a driver fault) panics, as
-//! tch does; the program is one process per action, and its end fails that action alone.
+//! What a caller can mend comes back as an [`Error`], running out of memory in training and evaluation too. Another failing
+//! libtorch call (a driver fault) panics, as tch does; the program is one process per action, and its end fails that action
+//! alone.
 
 mod adamw;
 mod attention;
+mod beam;
 mod block;
 mod draw;
 mod kv_cache;
 mod linear;
 mod loss;
+mod memory;
+mod narrow;
 mod packed;
 mod peft;
 mod pick;
+mod reader;
 mod rope;
 mod source;
 mod state;
+mod trie;
 
 pub mod device;
 pub mod error;
@@ -26,6 +32,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod lora;
 pub mod model;
+pub mod rank;
 pub mod row;
 pub mod trainer;
 
@@ -35,14 +42,18 @@ pub use generate::{Answer, Finish, GenerateConfig, Prompt, Watch, generate};
 pub use lora::{Init, Lora, LoraConfig, Scaling, Target};
 pub use model::{Compute, Model};
 pub use pick::Mode;
+pub use rank::{Context, score_titles};
 pub use row::Row;
 pub use trainer::{LossNorm, OptimizerConfig, StepConfig, StepReport, Trainer};
+pub use trie::Trie;
 
 /// What this library's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 #[path = "../../../tests/it/fixture.rs"]
 mod place;

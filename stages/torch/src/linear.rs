@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::lora::{Active, Target};
 use crate::source::Source;
-use crate::{Lora, Result};
+use crate::{Lora, Result, narrow};
 
 /// One or several projections as one weight.
 pub(crate) struct Linear {
@@ -36,7 +36,7 @@ impl Linear {
 
     /// Returns each projection of `x` `[tokens, in]`, `[tokens, out]`, adapters added.
     pub(crate) fn forward(&self, x: &Tensor, layer: usize, active: Option<Active<'_>>) -> Vec<Tensor> {
-        let y = x.linear(&self.weight, self.bias.as_ref());
+        let y = narrow::linear(x, &self.weight, self.bias.as_ref());
         let sizes: Vec<i64> = self.parts.iter().map(|(_, out)| *out).collect();
         let parts = if sizes.len() == 1 { vec![y] } else { y.split_with_sizes(sizes, -1) };
         let Some(active) = active else { return parts };

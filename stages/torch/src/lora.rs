@@ -344,6 +344,21 @@ mod tests {
     }
 
     #[test]
+    fn gaussian_start_deviates_by_the_rank_and_b_starts_at_zero() {
+        let Some(fixture) = Fixture::open() else { return };
+        let model = fixture.model("model");
+        let config = LoraConfig { r: 8, init: Init::Gaussian, ..fixture.run(RUNS[1]).lora() };
+        let lora = Lora::new(&model, &config, 3).unwrap();
+        let b_start = lora.flat().1 as usize;
+        let numbers = lora.numbers();
+        let n = b_start as f64;
+        let deviation = (numbers[..b_start].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / n).sqrt();
+        // five standard errors of a deviation
+        assert!((deviation * 8.0 - 1.0).abs() < 5.0 / (2.0 * n).sqrt(), "{deviation} of {n} numbers");
+        assert!(numbers[b_start..].iter().all(|x| *x == 0.0));
+    }
+
+    #[test]
     fn saved_adapter_loads_as_it_was() {
         let Some(fixture) = Fixture::open() else { return };
         let model = fixture.model("model");

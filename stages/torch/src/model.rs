@@ -8,7 +8,7 @@ use crate::block::{Block, Pass, rms_norm};
 use crate::lora::Active;
 use crate::rope::Rope;
 use crate::source::{Random, Source, Stored};
-use crate::{Error, Lora, Result};
+use crate::{Error, Lora, Result, narrow};
 
 /// The type that matrices are kept and multiplied in; softmax, loss, gradients and optimiser are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Model {
         Model::of(&Random::new(config, place), place)
     }
 
-    fn of(source: &dyn Source, place: Placement) -> Result<Model> {
+    pub(crate) fn of(source: &dyn Source, place: Placement) -> Result<Model> {
         let _guard = tch::no_grad_guard();
         let config = source.config().clone();
         let embedding = source.tensor("model.embed_tokens.weight")?;
@@ -139,7 +139,7 @@ impl Model {
 
     /// Returns the logits `[tokens, vocab]` in f32 of hidden states.
     pub(crate) fn project(&self, hidden: &Tensor) -> Tensor {
-        hidden.linear(&self.head, None::<Tensor>).to_kind(Kind::Float)
+        narrow::linear(hidden, &self.head, None).to_kind(Kind::Float)
     }
 
     /// Returns the output projection `[vocab, hidden]`.
@@ -184,6 +184,7 @@ impl Compute {
 mod tests {
     use super::*;
     use crate::fixture::{Fixture, largest_difference};
+    use crate::naive::{Naive, shapes};
 
     fn assert_logits(name: &str, wanted: &str) {
         let Some(fixture) = Fixture::open() else { return };
@@ -195,6 +196,18 @@ mod tests {
     #[test]
     fn logits_are_those_of_transformers() {
         assert_logits("model", "plain.logits");
+    }
+
+    #[test]
+    fn logits_are_those_of_the_papers_for_every_set_of_tensors() {
+        for (name, keys) in shapes() {
+            let naive = Naive::new(&keys);
+            let model = Model::of(&naive, Placement { device: Device::Cpu, kind: Kind::Float }).unwrap();
+            let ids = [1, 7, 23, 42, 7, 60, 5];
+            let logits = model.logits(None, &ids).unwrap();
+            let off = (logits.to_kind(Kind::Double) - naive.logits(&ids)).abs().max().double_value(&[]);
+            assert!(off < 1e-4, "{name}: logits are off by {off}");
+        }
     }
 
     #[test]

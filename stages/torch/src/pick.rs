@@ -1,9 +1,13 @@
 //! Chooses the next token from logits, with the penalties, bans and cuts of transformers in its order.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use crate::draw::Draws;
 use crate::{Error, GenerateConfig, Prompt, Result};
+
+/// Tokens that are sorted before it is looked whether they reach `top_p`.
+const FIRST_HEAD: usize = 128;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,11 +25,19 @@ pub enum Mode {
         /// Drops what is less likely than this times the likeliest; 0 keeps all.
         min_p: f64,
     },
+    /// The likeliest sequence, by mean log-probability, that a search with so many beams finds.
+    Beam {
+        /// Sequences kept at each step; above 0.
+        beams: usize,
+    },
 }
 
 impl Mode {
     /// Checks the ranges.
     pub(crate) fn check(self) -> Result<()> {
+        if self == (Mode::Beam { beams: 0 }) {
+            return Err(Error::Input("beam search needs at least one beam".to_owned()));
+        }
         let Mode::Sample { temperature, top_p, min_p, .. } = self else { return Ok(()) };
         if temperature > 0.0 && temperature.is_finite() && top_p > 0.0 && top_p <= 1.0 && (0.0..=1.0).contains(&min_p) {
             return Ok(());
@@ -44,19 +56,24 @@ pub(crate) fn pick(
     config: &GenerateConfig,
     draws: &mut Draws,
 ) -> u32 {
-    penalise(logits, written, config.repetition_penalty as f32);
-    for token in completions(written, written, config.no_repeat_ngram) {
-        logits[token as usize] = f32::NEG_INFINITY;
-    }
-    for token in completions(&prompt.input, written, config.input_no_repeat_ngram) {
-        logits[token as usize] = f32::NEG_INFINITY;
-    }
+    restrain(logits, written, prompt, config);
     match config.mode {
-        Mode::Greedy => likeliest(logits),
+        Mode::Greedy | Mode::Beam { .. } => likeliest(logits),
         Mode::Sample { temperature, top_k, top_p, min_p } => {
-            let kept = cut_small(cut_tail(candidates(logits, temperature, top_k), top_p), min_p);
+            let kept = cut_small(cut_tail(candidates(logits, temperature, top_k, top_p), top_p), min_p);
             draw(&kept, draws.uniform())
         }
+    }
+}
+
+/// Applies the penalty and the bans to the scores of the next token after `written`.
+pub(crate) fn restrain(scores: &mut [f32], written: &[u32], prompt: &Prompt, config: &GenerateConfig) {
+    penalise(scores, written, config.repetition_penalty as f32);
+    for token in completions(written, written, config.no_repeat_ngram) {
+        scores[token as usize] = f32::NEG_INFINITY;
+    }
+    for token in completions(&prompt.input, written, config.input_no_repeat_ngram) {
+        scores[token as usize] = f32::NEG_INFINITY;
     }
 }
 
@@ -90,20 +107,39 @@ fn likeliest(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Returns tokens and probabilities, likeliest first and lower ids first among equals.
-fn candidates(logits: &[f32], temperature: f64, top_k: usize) -> Vec<(u32, f64)> {
+/// Returns tokens and probabilities, likeliest first and lower ids first among equals: those that `top_k` keeps, and of
+/// these at least the head that reaches `top_p`. Sorting a whole vocabulary costs more than a small model's forward pass.
+fn candidates(logits: &[f32], temperature: f64, top_k: usize, top_p: f64) -> Vec<(u32, f64)> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let finite = logits.iter().enumerate().filter(|(_, logit)| **logit > f32::NEG_INFINITY);
     let weigh = |(token, logit): (usize, &f32)| (token as u32, (f64::from(*logit - largest) / temperature).exp());
     let mut all: Vec<(u32, f64)> = finite.map(weigh).collect();
-    let order = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if top_k > 0 && top_k < all.len() {
-        all.select_nth_unstable_by(top_k - 1, order);
+        all.select_nth_unstable_by(top_k - 1, likelier);
         all.truncate(top_k);
+        all.sort_unstable_by(likelier);
     }
-    all.sort_unstable_by(order);
     let sum: f64 = all.iter().map(|(_, weight)| weight).sum();
     all.iter_mut().for_each(|(_, weight)| *weight /= sum);
+    sort_head(all, top_p)
+}
+
+/// Orders by probability, then by id.
+fn likelier(a: &(u32, f64), b: &(u32, f64)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+/// Sorts the likeliest tokens and drops the others, as soon as those reach `top_p`.
+fn sort_head(mut all: Vec<(u32, f64)>, top_p: f64) -> Vec<(u32, f64)> {
+    let mut size = FIRST_HEAD;
+    while size < all.len() {
+        all.select_nth_unstable_by(size - 1, likelier);
+        if all[..size].iter().map(|(_, probability)| probability).sum::<f64>() > top_p {
+            all.truncate(size);
+        }
+        size *= 8;
+    }
+    all.sort_unstable_by(likelier);
     all
 }
 
@@ -154,10 +190,23 @@ mod tests {
         let probabilities: [f32; 4] = [0.1, 0.4, 0.2, 0.3];
         let logits: Vec<f32> = probabilities.iter().map(|p| p.ln()).collect();
         let kept = |list: Vec<(u32, f64)>| list.into_iter().map(|(token, _)| token).collect::<Vec<_>>();
-        assert_eq!(kept(candidates(&logits, 1.0, 3)), [1, 3, 2]);
-        assert_eq!(kept(cut_tail(candidates(&logits, 1.0, 0), 0.65)), [1, 3]);
-        assert_eq!(kept(cut_tail(candidates(&logits, 1.0, 0), 0.01)), [1]);
-        assert_eq!(kept(cut_small(candidates(&logits, 1.0, 0), 0.45)), [1, 3, 2]);
+        assert_eq!(kept(candidates(&logits, 1.0, 3, 1.0)), [1, 3, 2]);
+        assert_eq!(kept(cut_tail(candidates(&logits, 1.0, 0, 1.0), 0.65)), [1, 3]);
+        assert_eq!(kept(cut_tail(candidates(&logits, 1.0, 0, 1.0), 0.01)), [1]);
+        assert_eq!(kept(cut_small(candidates(&logits, 1.0, 0, 1.0), 0.45)), [1, 3, 2]);
+    }
+
+    #[test]
+    fn a_sorted_head_is_the_beginning_of_the_sorted_whole() {
+        // Flat enough that the head must grow, with ties.
+        let logits: Vec<f32> = (0..5000u32).map(|token| ((token * 7919) % 997) as f32 * 0.004).collect();
+        let whole = candidates(&logits, 1.0, 0, 1.0);
+        for top_p in [0.01, 0.5, 0.9, 0.999] {
+            let head = candidates(&logits, 1.0, 0, top_p);
+            assert!(head.len() <= whole.len() && whole.starts_with(&head), "{top_p}");
+            assert_eq!(cut_tail(head, top_p), cut_tail(whole.clone(), top_p));
+        }
+        assert!(candidates(&logits, 1.0, 0, 0.01).len() < whole.len());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::adamw::AdamW;
 use crate::draw::Draws;
 use crate::evaluate::forward;
 use crate::lora::Active;
+use crate::memory::caught;
 use crate::packed::Packed;
 use crate::state::Pending;
 use crate::{Error, Lora, Model, Result, Row, loss, state};
@@ -89,25 +90,35 @@ impl<'a> Trainer<'a> {
     /// Makes one update from its micro-batches: [`Trainer::accumulate`] for each, then [`Trainer::update`].
     ///
     /// # Errors
-    /// Those of both.
+    /// Those of both; what was added up for the update is then forgotten, so that it can be tried again in other
+    /// micro-batches, or the state of the last good update saved.
     pub fn step(&mut self, micros: &[Vec<Row>], config: &StepConfig) -> Result<StepReport> {
-        for micro in micros {
-            self.accumulate(micro, config)?;
+        let added = micros.iter().try_for_each(|micro| self.accumulate(micro, config));
+        let made = added.and_then(|()| self.update(config));
+        if made.is_err() {
+            self.forget();
         }
-        self.update(config)
+        made
     }
 
     /// Adds one micro-batch's gradient to the next update's. What is added and not yet updated is kept, and saved with
     /// the state (`tail: carry`). A micro-batch without labels changes nothing.
     ///
     /// # Errors
-    /// [`Error::Input`] for rows that the model cannot take.
+    /// [`Error::Input`] for rows that the model cannot take, [`Error::OutOfMemory`] where they do not fit at once.
     pub fn accumulate(&mut self, micro: &[Row], config: &StepConfig) -> Result<()> {
+        caught(|| self.add(micro, config))
+    }
+
+    fn add(&mut self, micro: &[Row], config: &StepConfig) -> Result<()> {
         let Some(mut packed) = Packed::new(self.model, micro)? else { return Ok(()) };
         self.seed_dropout(config.seed);
         let leaves = self.lora.leaves();
         let hidden = forward(self.model, Some(Active::learning(&self.lora)), &mut packed);
-        let (nll, by_hidden) = tch::no_grad(|| loss::nll_and_gradient(self.model, &hidden.detach(), &packed.targets));
+        let (nll, by_hidden) = {
+            let _guard = tch::no_grad_guard();
+            loss::nll_and_gradient(self.model, &hidden.detach(), &packed.targets)
+        };
         // libtorch differentiates sums only: this one's gradient by `hidden` is `by_hidden`.
         let lever = (&hidden * by_hidden).sum(Kind::Float);
         let gradients = Tensor::run_backward(&[lever], &leaves, false, false);
@@ -149,9 +160,15 @@ impl<'a> Trainer<'a> {
         self.optimizer.update(flat, b_start, &gradient, config.lr, step);
         self.lora.refresh();
         self.step = step;
+        self.forget();
+        Ok(report)
+    }
+
+    /// Forgets what was added up for the next update.
+    fn forget(&mut self) {
+        let _guard = tch::no_grad_guard();
         self.pending = Pending::default();
         let _ = self.gradient.zero_();
-        Ok(report)
     }
 
     /// Returns the adapter as it stands.
@@ -312,6 +329,101 @@ mod tests {
         assert_ne!(one.lora().numbers(), two.lora().numbers());
         let loss = || evaluate(&model, Some(one.lora()), &batches[0][0], 1000).unwrap();
         assert_eq!(loss(), loss());
+    }
+
+    /// A trainer of all projections of a small model, its `B`s no longer at zero.
+    fn on<'a>(model: &'a Model, dropout: f64, b_lr_ratio: f64) -> Trainer<'a> {
+        let (targets, scaling) = (crate::Target::ALL.to_vec(), crate::Scaling::Lora);
+        let config = crate::LoraConfig { r: 3, alpha: 6.0, dropout, targets, scaling, init: crate::Init::Kaiming };
+        let optimizer = OptimizerConfig { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, b_lr_ratio };
+        let lora = Lora::new(model, &config, 5).unwrap();
+        let (flat, b_start) = lora.flat();
+        let mut b = flat.narrow(0, b_start, flat.numel() as i64 - b_start);
+        let _ = b.fill_(0.05);
+        Trainer::new(model, lora, optimizer)
+    }
+
+    fn small(keys: &serde_json::Value) -> Model {
+        let place = crate::model::Placement { device: tch::Device::Cpu, kind: Kind::Float };
+        Model::of(&crate::naive::Naive::new(keys), place).unwrap()
+    }
+
+    /// Two rows, of which the second is trained on whole.
+    fn two_rows() -> Vec<Row> {
+        let row = |ids: &[u32], response_start: usize| Row {
+            ids: ids.to_vec(),
+            labels: (0..ids.len()).map(|at| at >= response_start).collect(),
+            response_start,
+        };
+        vec![row(&[1, 7, 23, 42, 9, 2], 3), row(&[1, 50, 4, 2], 1)]
+    }
+
+    const STEP: StepConfig =
+        StepConfig { lr: 0.01, max_grad_norm: 0.0, loss_norm: LossNorm::Token, accumulation: None, seed: 9 };
+
+    /// The gradient of the same loss, by autograd through whole logits.
+    fn by_autograd(trainer: &Trainer, rows: &[Row]) -> Tensor {
+        let leaves = trainer.lora.leaves();
+        let mut sum = Tensor::zeros([], (Kind::Float, tch::Device::Cpu));
+        for row in rows {
+            let mut packed = Packed::new(trainer.model, std::slice::from_ref(row)).unwrap().unwrap();
+            let hidden = forward(trainer.model, Some(Active::still(&trainer.lora)), &mut packed);
+            let chosen = trainer.model.project(&hidden).log_softmax(-1, Kind::Float);
+            sum -= chosen.gather(1, &packed.targets.unsqueeze(1), false).sum(Kind::Float);
+        }
+        let gradients = Tensor::run_backward(&[sum], &leaves, false, false);
+        Tensor::cat(&gradients.iter().map(|gradient| gradient.flatten(0, -1)).collect::<Vec<_>>(), 0)
+    }
+
+    #[test]
+    fn gradient_is_autograds_for_every_set_of_tensors() {
+        for (name, keys) in crate::naive::shapes() {
+            let model = small(&keys);
+            let mut trainer = on(&model, 0.0, 1.0);
+            trainer.accumulate(&two_rows(), &STEP).unwrap();
+            let wanted = by_autograd(&trainer, &two_rows());
+            let off = (&trainer.gradient - &wanted).norm() / wanted.norm();
+            assert!(off.double_value(&[]) < 1e-5, "{name}: off by {off:?}");
+        }
+    }
+
+    #[test]
+    fn lora_plus_moves_b_sixteen_times_as_far() {
+        let model = small(&crate::naive::shapes()[0].1);
+        let moved = |ratio: f64| {
+            let mut trainer = on(&model, 0.0, ratio);
+            let before = trainer.lora.flat().0.copy();
+            trainer.step(&[two_rows()], &STEP).unwrap();
+            (trainer.lora.flat().0 - before, trainer.lora.flat().1)
+        };
+        let ((plain, b_start), (plus, _)) = (moved(1.0), moved(16.0));
+        let (a, b) = (|x: &Tensor| x.narrow(0, 0, b_start), |x: &Tensor| x.narrow(0, b_start, x.size()[0] - b_start));
+        assert!(a(&plain) == a(&plus));
+        // numbers near 0.05 keep seven digits, and the smaller move is 0.01
+        let off = (b(&plain) * 16.0 - b(&plus)).abs().max().double_value(&[]);
+        assert!(off < 1e-6 && b(&plain).abs().max().double_value(&[]) > 0.009, "{off}");
+    }
+
+    #[test]
+    fn update_that_fails_leaves_the_state_of_the_one_before() {
+        let model = small(&crate::naive::shapes()[0].1);
+        let (mut once, mut twice) = (on(&model, 0.3, 1.0), on(&model, 0.3, 1.0));
+        let spoilt = Row { ids: vec![1, 900, 2], labels: vec![true; 3], response_start: 0 };
+        let error = twice.step(&[two_rows(), vec![spoilt]], &STEP).unwrap_err();
+        assert!(error.to_string().contains("token 900"), "{error}");
+        let reports = [&mut once, &mut twice].map(|trainer| trainer.step(&[two_rows()], &STEP).unwrap());
+        assert_eq!(reports[0], reports[1]);
+        assert_eq!(once.lora.numbers(), twice.lora.numbers());
+    }
+
+    #[test]
+    fn losses_that_are_no_numbers_stop_the_training_at_the_update() {
+        let model = small(&crate::naive::shapes()[0].1);
+        let mut trainer = on(&model, 0.0, 1.0);
+        trainer.step(&[two_rows()], &StepConfig { lr: 1e30, ..STEP }).unwrap();
+        let error = trainer.step(&[two_rows()], &STEP).unwrap_err();
+        assert!(matches!(error, Error::Diverged { step: 2, .. }), "{error}");
+        assert_eq!(trainer.steps_done(), 1);
     }
 
     #[test]

@@ -140,6 +140,7 @@ fn grown_kinds() -> Vec<Kind> {
         grown::<stages::random_model::RandomModel>(),
         grown::<stages::lora_train::LoraTrain>(),
         grown::<stages::generate::Generate>(),
+        grown::<stages::rank::Rank>(),
         grown::<stages::baseline::Baseline>(),
         grown::<stages::evaluate::Evaluate>(),
         grown::<stages::choose::Choose>(),

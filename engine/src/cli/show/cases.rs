@@ -80,7 +80,7 @@ fn number(number: &Number, cases: usize) -> String {
 fn state(state: &State) -> String {
     match (state.word.as_str(), &state.progress) {
         ("ran", _) => format!("ran {}", out::duration(state.wall_ms)),
-        ("failed", _) => format!("failed {}", state.stage),
+        (word @ ("failed" | "diverged"), _) => format!("{word} {}", state.stage),
         ("running", Some(progress)) => format!("running {}, {progress}", state.stage),
         ("running", None) => format!("running {}", state.stage),
         (word, _) => word.to_string(),

@@ -169,7 +169,7 @@ fn stages(run: &Run) -> String {
             let wall = out::duration(node.wall_ms);
             let note = if node.outcome == "running" { node.progress.clone() } else { None };
             let note = note.unwrap_or_else(|| differing(run, node));
-            vec![node.title(), node.kind.clone(), node.outcome.clone(), wall, note]
+            vec![node.title(), node.kind.clone(), node.word().to_string(), wall, note]
         })
         .collect();
     out::table(&head, &rows)

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use watershed_engine::{Job, StageError};
-use watershed_stages::lora_train::{self, LoraTrain, Variant};
+use watershed_stages::lora_train::LoraTrain;
 use watershed_stages::text::TemplateChoice;
-use watershed_torch::{Init, Lora, LoraConfig, Model, Scaling, Target};
+use watershed_torch::Lora;
 
 use super::{base, failed};
 
@@ -65,55 +65,4 @@ pub fn write(folder: &Path, lora: &Lora, card: &Card) -> Result<(), StageError> 
     let path = folder.join(CARD);
     let text = serde_json::to_string_pretty(card).expect("a card has text keys only");
     fs::write(&path, text + "\n").map_err(|e| StageError::io("write", &path, &e))
-}
-
-/// Returns the adapter that training starts from: a fresh one, or the one in port `adapter`.
-///
-/// # Errors
-/// When the given adapter has another shape than `lora` says.
-pub fn start(params: &LoraTrain, model: &Model, job: &Job) -> Result<Lora, StageError> {
-    let wanted = config(&params.lora);
-    let Some(folder) = job.optional_input("adapter") else {
-        return Lora::new(model, &wanted, params.seed).map_err(failed);
-    };
-    let lora = Lora::load(folder, model).map_err(failed)?;
-    let found = lora.config();
-    let same = |a: &LoraConfig, b: &LoraConfig| {
-        a.r == b.r && a.alpha == b.alpha && a.scaling == b.scaling && sorted(a) == sorted(b)
-    };
-    if !same(found, &wanted) {
-        return Err(StageError::failed(format!(
-            "the adapter to go on from has r {}, alpha {}, {} targets, and `lora` says r {}, alpha {}, {} targets; make them equal",
-            found.r,
-            found.alpha,
-            found.targets.len(),
-            wanted.r,
-            wanted.alpha,
-            wanted.targets.len()
-        )));
-    }
-    Ok(lora)
-}
-
-fn sorted(config: &LoraConfig) -> Vec<Target> {
-    let mut targets = config.targets.clone();
-    targets.sort();
-    targets
-}
-
-fn config(lora: &lora_train::Lora) -> LoraConfig {
-    let mut targets: Vec<Target> = lora.targets.iter().filter_map(|target| Target::parse(target.name())).collect();
-    targets.sort();
-    targets.dedup();
-    LoraConfig {
-        r: lora.r as usize,
-        alpha: lora.alpha(),
-        dropout: lora.dropout,
-        targets,
-        scaling: if lora.variant == Variant::Rslora { Scaling::Rslora } else { Scaling::Lora },
-        init: match lora.init {
-            lora_train::Init::Kaiming => Init::Kaiming,
-            lora_train::Init::Gaussian => Init::Gaussian,
-        },
-    }
 }

@@ -20,6 +20,8 @@ pub fn load(job: &Job, dtype: Dtype) -> Result<Model, StageError> {
     let choice = if limits.device == "cuda" { Choice::Cuda } else { Choice::Cpu };
     let device = device::open(choice).map_err(failed)?;
     tch::set_num_threads(i32::try_from(limits.cpus.max(1)).unwrap_or(1));
+    // The pool that small products run on; a process's second job finds it made.
+    rayon::ThreadPoolBuilder::new().num_threads(limits.cpus.max(1)).build_global().ok();
     let compute = match dtype {
         Dtype::F32 => Compute::F32,
         Dtype::Bf16 => Compute::Bf16,

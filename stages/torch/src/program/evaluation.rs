@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use watershed_engine::StageError;
 use watershed_stages::text::labels;
-use watershed_torch::{Evaluation, Lora, Model, Row, evaluate};
+use watershed_torch::{Error, Evaluation, Lora, Model, Row, evaluate};
 
 use super::curves::EvalLine;
-use super::failed;
 
 /// Held-out rows by source, as the library takes them.
 pub struct Validation(BTreeMap<String, Vec<Row>>);
@@ -43,11 +41,11 @@ impl Validation {
         budget: usize,
         step: u64,
         epoch: f64,
-    ) -> Result<EvalLine, StageError> {
+    ) -> Result<EvalLine, Error> {
         let mut sum = Evaluation::default();
         let mut sources = BTreeMap::new();
         for (source, rows) in &self.0 {
-            let part = evaluate(model, lora, rows, budget).map_err(failed)?;
+            let part = evaluate(model, lora, rows, budget)?;
             sum.sum_nll += part.sum_nll;
             sum.tokens += part.tokens;
             sum.response_sum_nll += part.response_sum_nll;
@@ -57,7 +55,7 @@ impl Validation {
         }
         let loss = sum
             .loss()
-            .ok_or_else(|| StageError::failed("the held-out rows have no label: `max_len` cuts every answer off"))?;
+            .ok_or_else(|| Error::Input("the held-out rows have no label: `max_len` cuts every answer off".into()))?;
         Ok(EvalLine { step, epoch, loss, response_loss: sum.response_loss(), sources })
     }
 }

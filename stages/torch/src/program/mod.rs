@@ -12,8 +12,12 @@ mod exported;
 #[path = "../../../../tests/it/fixture.rs"]
 mod fixture;
 mod generate;
+mod rank;
 mod receipt;
+mod room;
 mod sampler;
+mod speech;
+mod start;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -32,6 +36,7 @@ pub fn execute(job: &Job) -> Result<(), StageError> {
     match spec.kind.as_str() {
         "lora-train" => train::train(&decode(&spec.params)?, &decode(&spec.run)?, job),
         "generate" => generate::generate(&decode(&spec.params)?, &decode(&spec.run)?, job),
+        "rank" => rank::rank(&decode(&spec.params)?, job),
         other => Err(StageError::Environment(format!("`watershed-torch` does not execute kind `{other}`"))),
     }
 }
@@ -47,6 +52,7 @@ fn decode<T: DeserializeOwned + Default>(value: &Value) -> Result<T, StageError>
 fn failed(error: Error) -> StageError {
     match error {
         Error::Device(message) => StageError::Environment(message),
+        Error::Diverged { .. } => StageError::Diverged(error.to_string()),
         Error::File { ref why, .. } if why.contains("No space left") => StageError::Environment(error.to_string()),
         other => StageError::Failed(other.to_string()),
     }

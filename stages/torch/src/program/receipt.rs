@@ -8,6 +8,7 @@ use watershed_stages::lora_train::Dataset;
 use watershed_stages::text::schedule::Schedule;
 
 use super::checkpoint::Progress;
+use super::sampler::parrot_rate;
 
 /// What the receipt is made of.
 pub struct Receipt<'a> {
@@ -44,6 +45,7 @@ impl Receipt<'_> {
                 "trainable_parameters": self.parameters,
                 "schedule": {"warmup": self.schedule.warmup, "max_lr": self.schedule.max_lr(), "sum_lr": self.schedule.sum_lr()},
                 "losses": {"train": self.train_losses(), "val": self.val_losses()},
+                "parroting": self.parroting(),
                 "adapter_from_update": self.chosen,
                 "checks": self.checks,
                 "numerics": progress.numerics,
@@ -53,6 +55,13 @@ impl Receipt<'_> {
 
     fn train_losses(&self) -> Value {
         summary(self.progress.curves.updates.iter().map(|line| line.loss))
+    }
+
+    /// Share of the sampled answers that parrot, by evaluation.
+    fn parroting(&self) -> Value {
+        let by_step = self.progress.samples.chunk_by(|a, b| a.step == b.step);
+        let rates = by_step.filter_map(|samples| Some(json!({"step": samples[0].step, "rate": parrot_rate(samples)?})));
+        rates.collect()
     }
 
     fn val_losses(&self) -> Value {

@@ -1,17 +1,16 @@
-//! A few validation prompts answered at each evaluation: what the numbers sound like.
+//! A few prompts answered at each evaluation: what the numbers sound like, and whether answers copy their input.
 
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 use watershed_engine::StageError;
 use watershed_stages::lora_train::Dataset;
+use watershed_stages::metrics::parroting::{Thresholds, parroting};
 use watershed_torch::{Answer, GenerateConfig, Lora, Mode, Model, Prompt, Watch, generate};
 
 use super::failed;
 
-/// Prompts that are answered; two show whether answers differ at all.
-const PROMPTS: usize = 2;
-/// Tokens of each answer.
+/// Tokens of each answer: some twenty words, enough for a copied run of 16, and few beside the tokens of an epoch.
 const TOKENS: usize = 32;
 
 /// One answer at one evaluation.
@@ -23,6 +22,8 @@ pub struct Sample {
     pub id: String,
     /// The answer.
     pub text: String,
+    /// Whether it parrots, as `evaluate` and the parrot guard say.
+    pub parrots: bool,
 }
 
 /// Gathers answers.
@@ -35,16 +36,23 @@ impl Watch for Collect {
     }
 }
 
-/// Answers the first validation prompts that leave room for an answer.
+/// Returns the share of answers that parrot; none without answers.
+pub fn parrot_rate(samples: &[Sample]) -> Option<f64> {
+    let parrots = samples.iter().filter(|sample| sample.parrots).count();
+    (!samples.is_empty()).then(|| parrots as f64 / samples.len() as f64)
+}
+
+/// Answers those of the sampled prompts that leave room for an answer.
 ///
 /// # Errors
 /// When the model cannot take them.
 pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<Vec<Sample>, StageError> {
     let room = model.config().max_positions.saturating_sub(TOKENS);
-    let mut prompts = Vec::new();
-    for row in data.val_examples.iter().take(PROMPTS) {
+    let (mut prompts, mut inputs) = (Vec::new(), Vec::new());
+    for row in &data.sampled {
         let ids = data.template.prompt_ids(row, &data.tokenizer).map_err(StageError::Failed)?;
         if ids.len() <= room {
+            inputs.push(row.input.as_str());
             prompts.push(Prompt { id: row.id.clone(), sample: 0, ids, input: Vec::new() });
         }
     }
@@ -56,11 +64,15 @@ pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<V
         input_no_repeat_ngram: 0,
         stop_ids: data.template.stops(&data.tokenizer),
         seed: 0,
-        batch_tokens: PROMPTS * (room + TOKENS),
+        batch_tokens: prompts.iter().map(|prompt| prompt.ids.len() + TOKENS).max().unwrap_or(0) * prompts.len(),
     };
     let mut answers = Collect(Vec::new());
     generate(model, Some(lora), &prompts, &config, &mut answers).map_err(failed)?;
     answers.0.sort_by_key(|answer| answer.index);
-    let text = |answer: &Answer| data.tokenizer.decode(&answer.ids);
-    Ok(answers.0.iter().map(|a| Sample { step, id: prompts[a.index].id.clone(), text: text(a) }).collect())
+    let judged = |answer: &Answer| {
+        let text = data.tokenizer.decode(&answer.ids);
+        let parrots = parroting(inputs[answer.index], &text).is_parrot(&Thresholds::default());
+        Sample { step, id: prompts[answer.index].id.clone(), text, parrots }
+    };
+    Ok(answers.0.iter().map(judged).collect())
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use watershed_engine::job::{Cancel, JobEvent, Sink};
+use watershed_engine::job::{Cancel, JobEvent, Limits, Sink};
 use watershed_engine::{Job, JobInput, JobSpec, RecordType, StageError};
 
 use super::execute;
@@ -15,30 +15,40 @@ use super::fixture::tiny_llama;
 /// Dropout draws from libtorch's one generator of a process: a job has a process to itself, and so has a test's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Cancels a job once it has told `after` updates; 0 never does.
-struct Canceller {
+/// Cancels a job once it has told `after` updates or finished answers (0 never does), and keeps what it tells.
+struct Listener<'a> {
     after: u64,
     seen: AtomicU64,
     cancel: Cancel,
+    told: &'a Mutex<Vec<JobEvent>>,
 }
 
-impl Sink for Canceller {
+impl Sink for Listener<'_> {
     fn emit(&self, event: JobEvent) {
-        let is_update = matches!(event, JobEvent::Metric { ref values, .. } if values.contains_key("lr"));
-        if is_update && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.after {
+        let counts = match &event {
+            JobEvent::Metric { values, .. } => values.contains_key("lr"),
+            JobEvent::Progress { unit, .. } => unit == "answers",
+            _ => false,
+        };
+        if counts && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.after {
             self.cancel.cancel();
         }
+        self.told.lock().unwrap().push(event);
     }
 }
 
 /// A project folder with training and validation rows of the fixture.
-struct Project {
+pub(super) struct Project {
     folder: tempfile::TempDir,
-    base: PathBuf,
+    pub(super) base: PathBuf,
+    /// `run.checkpoint`.
+    cadence: &'static str,
+    /// What the last job told.
+    told: Mutex<Vec<JobEvent>>,
 }
 
 impl Project {
-    fn new() -> Option<Project> {
+    pub(super) fn new() -> Option<Project> {
         let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(tiny_llama("dataset.json")?).unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let lines = |rows: &[Value], from: usize| -> String {
@@ -57,14 +67,14 @@ impl Project {
             row
         });
         std::fs::write(folder.path().join("prompts.jsonl"), lines(&unlabelled.collect::<Vec<_>>(), 64)).unwrap();
-        Some(Project { folder, base: tiny_llama("model")? })
+        Some(Project { folder, base: tiny_llama("model")?, cadence: "epoch", told: Mutex::default() })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn run(
+    pub(super) fn run(
         &self,
         kind: &str,
         params: Value,
@@ -74,7 +84,7 @@ impl Project {
     ) -> Result<PathBuf, StageError> {
         let out = self.path(out);
         std::fs::create_dir_all(&out).unwrap();
-        let ports = ["adapter", "last", "curves", "receipt", "timing", "samples", "answers", "report"];
+        let ports = ["adapter", "last", "curves", "receipt", "timing", "samples", "answers", "report", "ranking"];
         let input = |path: &PathBuf| JobInput {
             label: "x".into(),
             path: path.clone(),
@@ -88,11 +98,13 @@ impl Project {
             inputs: inputs.iter().map(|(port, path)| (port.to_string(), vec![input(path)])).collect(),
             outputs: ports.iter().map(|port| (port.to_string(), out.join(port))).collect(),
             checkpoint: Some(out.join("checkpoint")),
+            limits: Limits { checkpoint: self.cadence.into(), ..Limits::default() },
             ..JobSpec::default()
         };
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let cancel = Cancel::default();
-        let sink = Canceller { after, seen: AtomicU64::new(0), cancel: cancel.clone() };
+        self.told.lock().unwrap().clear();
+        let sink = Listener { after, seen: AtomicU64::new(0), cancel: cancel.clone(), told: &self.told };
         execute(&Job::new(spec, &sink, cancel)).map(|()| out)
     }
 
@@ -102,6 +114,21 @@ impl Project {
 
     fn train(&self, params: Value, out: &str, after: u64) -> Result<PathBuf, StageError> {
         self.run("lora-train", params, &self.inputs(), out, after)
+    }
+
+    /// Trains on from the adapter in this folder.
+    fn train_on(&self, adapter: &Path, params: Value, out: &str) -> Result<PathBuf, StageError> {
+        let inputs = [self.inputs(), vec![("adapter", adapter.to_path_buf())]].concat();
+        self.run("lora-train", params, &inputs, out, 0)
+    }
+
+    /// The lines that the last job logged at this level.
+    fn logged(&self, wanted: &str) -> Vec<String> {
+        let line = |event: &JobEvent| match event {
+            JobEvent::Log { level, text } if level == wanted => Some(text.clone()),
+            _ => None,
+        };
+        self.told.lock().unwrap().iter().filter_map(line).collect()
     }
 }
 
@@ -220,4 +247,268 @@ fn tuned_answers_differ_from_the_bases_and_keep_the_prompts_order() {
     assert_eq!(ids, (64..72).map(|i| i.to_string()).collect::<Vec<_>>());
     let report: Value = serde_json::from_slice(&std::fs::read(answers.join("report")).unwrap()).unwrap();
     assert!(report["parrot_rate"].is_number());
+}
+
+/// [`params`] with these keys on top.
+fn with(keys: Value) -> Value {
+    let mut params = params();
+    params.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+    params
+}
+
+fn report(out: &Path, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap()
+}
+
+/// An adapter of rank 4 on q and v, after an epoch.
+fn trained(project: &Project) -> PathBuf {
+    let params =
+        with(json!({"epochs": 1, "lora": {"r": 4, "targets": ["q_proj", "v_proj"]}, "checks": {"eos": "off"}}));
+    project.train(params, "trained", 0).unwrap()
+}
+
+#[test]
+fn training_goes_on_from_an_adapter_with_its_settings() {
+    let Some(project) = Project::new() else { return };
+    let first = trained(&project);
+    let params = with(json!({"lora": {}, "epochs": 1, "checks": {"eos": "off"}}));
+    let second = project.train_on(&first.join("adapter"), params, "second").unwrap();
+    let config = report(&second, "adapter/adapter_config.json");
+    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(4), &json!(8)));
+    assert_eq!(config["target_modules"], json!(["q_proj", "v_proj"]));
+    let (before, after) = (numbers(&first, "eval.jsonl", "loss"), numbers(&second, "eval.jsonl", "loss"));
+    assert!((after[0] - before[1]).abs() < 1e-6 && after[1] < after[0], "{before:?} {after:?}");
+    let told = project.logged("info").join("\n");
+    let words = format!(
+        "goes on from an adapter with r 4, alpha 8, dropout 0.05, q_proj v_proj; its validation loss is {:.4}",
+        after[0]
+    );
+    assert!(told.contains(&words), "{told}");
+    assert_eq!(project.logged("warn"), Vec::<String>::new());
+}
+
+#[test]
+fn written_key_that_is_not_the_adapters_is_refused_with_both_values() {
+    let Some(project) = Project::new() else { return };
+    let first = trained(&project).join("adapter");
+    let train_on = |lora: Value, out: &str| {
+        let params = with(json!({"lora": lora, "max_steps": 1, "warmup": 0, "checks": {"eos": "off"}}));
+        project.train_on(&first, params, out).map_err(|e| e.to_string())
+    };
+    let written = json!({"r": 8, "variant": "rslora", "alpha": 8, "written": ["alpha", "r", "variant"]});
+    let error = train_on(written, "other").unwrap_err();
+    assert!(
+        error.contains("`lora.r` is 8, the adapter's is 4, `lora.variant` is rslora, the adapter's is lora;"),
+        "{error}"
+    );
+    train_on(json!({"r": 4, "written": ["r"]}), "same").unwrap();
+}
+
+#[test]
+fn adapter_of_other_shapes_is_refused_and_one_of_another_base_warned_of() {
+    let Some(project) = Project::new() else { return };
+    let adapter = trained(&project).join("adapter");
+    let card = std::fs::read_to_string(adapter.join("watershed.json")).unwrap();
+    std::fs::write(adapter.join("watershed.json"), card.replace("blake3:d1", "blake3:d2")).unwrap();
+    let params = with(json!({"lora": {}, "max_steps": 1, "warmup": 0, "checks": {"eos": "off"}}));
+    project.train_on(&adapter, params.clone(), "warned").unwrap();
+    let warned = project.logged("warn");
+    assert!(warned.len() == 1 && warned[0].contains("another base (blake3:d2, not blake3:d1)"), "{warned:?}");
+    let weights = adapter.join("adapter_model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let swapped = file.tensors().into_iter().map(|(name, view)| {
+        let shape =
+            if name.contains("lora_A") { view.shape().iter().rev().copied().collect() } else { view.shape().to_vec() };
+        (name, safetensors::tensor::TensorView::new(view.dtype(), shape, view.data()).unwrap())
+    });
+    let swapped = safetensors::serialize(swapped, None).unwrap();
+    std::fs::write(&weights, swapped).unwrap();
+    let error = project.train_on(&adapter, params, "refused").unwrap_err().to_string();
+    assert!(error.contains("the base asks for") && error.contains("is it another model's adapter?"), "{error}");
+}
+
+#[test]
+fn a_training_whose_loss_is_no_number_has_diverged_and_keeps_its_checkpoints() {
+    let Some(mut project) = Project::new() else { return };
+    project.cadence = "1";
+    let params = with(json!({"lora": {}, "lr": 1e30, "warmup": 0.0, "eval_every": 1000}));
+    for already in ["", "resumes after update 1"] {
+        let Err(StageError::Diverged(text)) = project.train(params.clone(), "out", 0) else {
+            panic!("it did not diverge")
+        };
+        assert!(text.contains("of update 2 is") && text.contains("the checkpoint after update 1 is kept"), "{text}");
+        assert_eq!(project.logged("info"), if already.is_empty() { vec![] } else { vec![already.to_string()] });
+    }
+    project.cadence = "epoch";
+    let params = with(json!({"lora": {}, "lr": 1e30, "warmup": 0.0, "eval_every": 1}));
+    let Err(StageError::Diverged(text)) = project.train(params, "seen", 0) else { panic!("it did not diverge") };
+    assert!(text.contains("validation loss of update 1 is") && text.contains("there is no checkpoint yet"), "{text}");
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_the_updates_since_the_one_before() {
+    let Some(mut project) = Project::new() else { return };
+    project.cadence = "2";
+    let whole = project.train(params(), "whole", 0).unwrap();
+    assert!(matches!(project.train(params(), "cut", 7), Err(StageError::Cancelled)));
+    let state = project.path("cut/checkpoint/step-0000000007/state.safetensors");
+    let mut bytes = std::fs::read(&state).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&state, bytes).unwrap();
+    for port in ["adapter", "last"] {
+        std::fs::remove_dir_all(project.path("cut").join(port)).ok();
+    }
+    let resumed = project.train(params(), "cut", 0).unwrap();
+    assert_eq!(project.logged("info")[0], "resumes after update 6");
+    assert!(project.logged("warn")[0].contains("`state.safetensors` is not what was written"));
+    assert!(data(&whole) == data(&resumed));
+}
+
+#[test]
+fn parroting_is_told_at_each_evaluation_by_the_function_of_evaluate() {
+    use watershed_stages::metrics::parroting::{Thresholds, parroting};
+    let Some(project) = Project::new() else { return };
+    let out = project.train(params(), "out", 0).unwrap();
+    let text = std::fs::read_to_string(project.path("val.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let input = |id: &Value| rows.iter().find(|row| row["id"] == *id).unwrap()["input"].as_str().unwrap_or_default();
+    let samples = report(&out, "samples");
+    let samples = samples.as_array().unwrap();
+    assert_eq!(samples.len(), 4 * 8);
+    for sample in samples {
+        let judged =
+            parroting(input(&sample["id"]), sample["text"].as_str().unwrap()).is_parrot(&Thresholds::default());
+        assert_eq!(sample["parrots"], judged, "{sample}");
+    }
+    let rate = |step: u64| {
+        let of = samples.iter().filter(|sample| sample["step"] == step);
+        of.filter(|sample| sample["parrots"] == true).count() as f64 / 8.0
+    };
+    let wanted: Vec<Value> = [0, 4, 8, 12].map(|step| json!({"step": step, "rate": rate(step)})).to_vec();
+    assert_eq!(report(&out, "receipt")["parroting"], json!(wanted));
+    let told = project.told.lock().unwrap();
+    let rates =
+        told.iter().filter(|e| matches!(e, JobEvent::Metric { values, .. } if values.contains_key("parrot_rate")));
+    assert_eq!(rates.count(), 4);
+}
+
+#[test]
+fn without_validation_rows_training_prompts_are_sampled() {
+    let Some(project) = Project::new() else { return };
+    let inputs = [("train", project.path("train.jsonl")), ("base", project.base.clone())];
+    let out =
+        project.run("lora-train", with(json!({"epochs": 1, "checks": {"eos": "off"}})), &inputs, "out", 0).unwrap();
+    let samples = report(&out, "samples");
+    assert_eq!((samples.as_array().unwrap().len(), &samples[0]["id"]), (2 * 8, &json!("0")));
+    assert_eq!(std::fs::read_to_string(out.join("curves/eval.jsonl")).unwrap(), "");
+}
+
+/// Settings that learn too fast, so that the best adapter is not the last.
+fn hasty() -> Value {
+    with(
+        json!({"lr": 0.3, "warmup": 0.0, "schedule": "constant", "eval_every": 1, "checks": {"eos": "off", "kl": "off"}}),
+    )
+}
+
+fn adapter_bytes(out: &Path, port: &str) -> Vec<u8> {
+    std::fs::read(out.join(port).join("adapter_model.safetensors")).unwrap()
+}
+
+#[test]
+fn early_stop_ends_a_training_that_no_longer_gets_better() {
+    let Some(project) = Project::new() else { return };
+    let mut params = hasty();
+    params["early_stop"] = json!(2);
+    let out = project.train(params, "out", 0).unwrap();
+    let losses = numbers(&out, "eval.jsonl", "response_loss");
+    let best = (1..losses.len()).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap();
+    assert_eq!((losses.len(), report(&out, "receipt")["adapter_from_update"].as_u64()), (best + 3, Some(best as u64)));
+    assert!(losses.len() < 13, "{losses:?}");
+    assert!(adapter_bytes(&out, "adapter") != adapter_bytes(&out, "last"));
+}
+
+#[test]
+fn select_last_gives_the_last_adapter_though_another_was_better() {
+    let Some(project) = Project::new() else { return };
+    let mut params = hasty();
+    params["early_stop"] = json!(2);
+    let best = project.train(params.clone(), "best", 0).unwrap();
+    params["select"] = json!("last");
+    let last = project.train(params, "last", 0).unwrap();
+    assert!(adapter_bytes(&best, "adapter") != adapter_bytes(&best, "last"));
+    assert!(adapter_bytes(&last, "adapter") == adapter_bytes(&best, "last"));
+    assert_eq!(report(&last, "receipt")["adapter_from_update"], report(&best, "receipt")["updates"]);
+}
+
+#[test]
+fn evaluations_come_every_so_many_updates_and_at_both_ends() {
+    let Some(project) = Project::new() else { return };
+    let out = project.train(with(json!({"eval_every": 5})), "out", 0).unwrap();
+    assert_eq!(numbers(&out, "eval.jsonl", "step"), [0.0, 5.0, 10.0, 12.0]);
+}
+
+#[test]
+fn bf16_training_learns_as_f32_does_and_twice_the_same() {
+    let Some(project) = Project::new() else { return };
+    let half = with(json!({"dtype": "bf16", "max_steps": 4, "eval_every": 4, "checks": {"eos": "off"}}));
+    let mut full = half.clone();
+    full["dtype"] = json!("f32");
+    let (first, second) = (project.train(half.clone(), "first", 0).unwrap(), project.train(half, "second", 0).unwrap());
+    assert!(data(&first) == data(&second));
+    let (half, full) = (numbers(&first, "metrics.jsonl", "loss"), project.train(full, "full", 0).unwrap());
+    let full = numbers(&full, "metrics.jsonl", "loss");
+    assert_ne!(half, full);
+    // bfloat16 keeps 8 bits, a few tenths of a percent; what it moved adds up over the updates
+    assert!((half[0] / full[0] - 1.0).abs() < 0.01 && (half[3] - full[3]).abs() < 0.3, "{half:?} {full:?}");
+}
+
+#[test]
+fn a_tuned_model_that_answers_as_its_base_is_refused() {
+    let Some(project) = Project::new() else { return };
+    let still =
+        |level: &str| with(json!({"lr": 1e-9, "max_steps": 2, "warmup": 0.0, "checks": {"eos": "off", "kl": level}}));
+    let error = project.train(still("fail"), "failed", 0).unwrap_err().to_string();
+    assert!(error.contains("answers as the base does (KL") && error.contains("`checks.kl: warn`"), "{error}");
+    project.train(still("warn"), "warned", 0).unwrap();
+    assert!(project.logged("warn")[0].contains("answers as the base does"));
+}
+
+#[test]
+fn one_training_row_is_enough() {
+    let Some(project) = Project::new() else { return };
+    let text = std::fs::read_to_string(project.path("train.jsonl")).unwrap();
+    std::fs::write(project.path("train.jsonl"), text.lines().next().unwrap()).unwrap();
+    let out = project.train(with(json!({"epochs": 12, "batch_size": 16})), "out", 0).unwrap();
+    let losses = numbers(&out, "metrics.jsonl", "loss");
+    assert!(losses.len() == 12 && losses[11] < losses[0] - 1.0, "{losses:?}");
+}
+
+/// Trains on a random base with these keys in its `config.json`.
+fn trains_on(config: Value) {
+    let Some(project) = Project::new() else { return };
+    let kind = watershed_engine::Kind::of::<watershed_stages::random_model::RandomModel>();
+    let mut all = json!({"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.2, "bos_token_id": 1, "eos_token_id": 2});
+    all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    let tokenizer = project.base.join("tokenizer.json");
+    let made = project.path("made");
+    std::fs::create_dir(&made).unwrap();
+    let inputs = [("tokenizer", "x", tokenizer.as_path())];
+    watershed_engine::job::run_alone(&kind, json!({"config": all, "seed": 3}), &inputs, &made).unwrap();
+    let project = Project { base: made.join("model"), ..project };
+    let params = with(json!({"lora": {}, "max_len": 512, "checks": {"eos": "off"}}));
+    let out = project.train(params, "out", 0).unwrap();
+    let losses = numbers(&out, "metrics.jsonl", "loss");
+    assert!(losses[11] < losses[0] - 0.1, "{losses:?}");
+}
+
+#[test]
+fn a_qwen2_with_biases_is_trained() {
+    trains_on(json!({"model_type": "qwen2", "num_key_value_heads": 2, "tie_word_embeddings": true}));
+}
+
+#[test]
+fn a_model_with_all_its_keys_and_an_output_of_its_own_is_trained() {
+    trains_on(json!({"num_key_value_heads": 4, "tie_word_embeddings": false}));
 }

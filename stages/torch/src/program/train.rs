@@ -3,29 +3,28 @@
 //! The order of rows, the learning rates and the seeds of dropout are pure functions of the parameters and the update's
 //! number, so a training that resumes from a checkpoint goes on bit for bit.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use watershed_engine::{Job, StageError};
-use watershed_stages::lora_train::{Dataset, Every, Files, LoraTrain, LoraTrainRun, MicroBatch, Select, Variant, Word};
+use watershed_stages::lora_train::{Dataset, Every, Files, LoraTrain, LoraTrainRun, Select, Variant, Word};
 use watershed_stages::lora_train::{plan, schedule};
 use watershed_stages::text::batch::{self, Update};
 use watershed_stages::text::order::Order;
 use watershed_stages::text::schedule::Schedule;
-use watershed_torch::{Lora, LossNorm, Model, OptimizerConfig, Row, StepConfig, StepReport, Trainer};
+use watershed_torch::{Error, Lora, LossNorm, Model, OptimizerConfig, Row, StepConfig, StepReport, Trainer};
 
 use super::adapter::{self, Card};
 use super::checkpoint::{self, Progress};
 use super::curves::UpdateLine;
 use super::evaluation::{self, Validation};
 use super::receipt::{self, Receipt, write_timing};
-use super::sampler::sample;
+use super::room::Room;
+use super::sampler::{parrot_rate, sample};
+use super::start::{self, start};
 use super::{base, checks, failed};
-
-/// Tokens that go through the model at once by default: what a laptop's memory holds for a 1B model, and what keeps an
-/// 80 GB device busy without filling it for a 7B one (4 MB of activations a token).
-const BUDGET: [usize; 2] = [1024, 8192];
 
 /// LoRA+ (Hayou et al. 2024) recommends this ratio of the learning rates of B and A.
 const LORA_PLUS_RATIO: f64 = 16.0;
@@ -33,8 +32,8 @@ const LORA_PLUS_RATIO: f64 = 16.0;
 /// Trains an adapter.
 ///
 /// # Errors
-/// When the rows or the model cannot be used, the loss is no longer a number, or a check fails; [`StageError::Cancelled`]
-/// after a last checkpoint.
+/// When the rows or the model cannot be used, or a check fails; [`StageError::Diverged`] when a loss is no longer a number;
+/// [`StageError::Cancelled`] after a last checkpoint.
 pub fn train(params: &LoraTrain, run: &LoraTrainRun, job: &Job) -> Result<(), StageError> {
     let (val, test) = (job.optional_input("val"), job.optional_input("test"));
     let data = Dataset::open(params, Files { train: job.input("train")?, val, test }, job.input("base")?)?;
@@ -57,7 +56,6 @@ pub fn train(params: &LoraTrain, run: &LoraTrainRun, job: &Job) -> Result<(), St
 /// One training in progress.
 struct Training<'a> {
     params: &'a LoraTrain,
-    run: &'a LoraTrainRun,
     job: &'a Job<'a>,
     data: &'a Dataset,
     updates: Vec<Update>,
@@ -65,7 +63,7 @@ struct Training<'a> {
     rows: Vec<Row>,
     lengths: Vec<usize>,
     validation: Validation,
-    budget: usize,
+    room: Room,
     card: Card,
     trainer: Trainer<'a>,
     progress: Progress,
@@ -75,64 +73,87 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn new(
         params: &'a LoraTrain,
-        run: &'a LoraTrainRun,
+        run: &LoraTrainRun,
         job: &'a Job<'a>,
         data: &'a Dataset,
         model: &'a Model,
         updates: Vec<Update>,
     ) -> Result<Training<'a>, StageError> {
-        let budget = BUDGET[usize::from(job.spec().limits.device == "cuda")];
-        let micro = match run.micro_batch {
-            MicroBatch::Auto(_) => json!(format!("{budget} tokens")),
-            MicroBatch::Rows(rows) => json!(rows),
-        };
-        let numerics = base::numerics(job, &[("micro_batch", micro), ("dtype", json!(params.dtype))]);
-        job.numerics(numerics.clone());
-        let progress = Progress { numerics: json!(numerics), ..Progress::default() };
+        let lengths = data.lengths();
         Ok(Training {
             schedule: schedule(params, updates.len() as u64),
             rows: data.train.rows.iter().map(evaluation::row).collect(),
-            lengths: data.lengths(),
+            room: Room::new(params, run, job, &lengths),
+            lengths,
             validation: Validation::new(&data.val.rows),
             card: Card::new(params, data.tokenizer.digest(), job),
             trainer: trainer(params, model, job)?,
             started: Instant::now(),
+            progress: Progress::default(),
             params,
-            run,
             job,
             data,
             updates,
-            budget,
-            progress,
         })
     }
 
-    /// Goes on where a checkpoint left off, if there is one that can be read.
+    /// Goes on where the newest checkpoint that is whole left off, if there is one.
     fn resume(&mut self) -> Result<(), StageError> {
-        let Some((progress, state)) = self.job.checkpoint().and_then(checkpoint::load) else { return Ok(()) };
-        if let Err(error) = self.trainer.load_state(&state) {
-            self.job.warn(format!("the checkpoint is left aside, training starts again: {error}"));
-            self.trainer = trainer(self.params, self.trainer.model(), self.job)?;
-            return Ok(());
+        let (job, trainer) = (self.job, &mut self.trainer);
+        let restore = |state: &Path| trainer.load_state(state).map_err(|e| e.to_string());
+        let found = job.checkpoint().map(|folder| checkpoint::take_up(folder, restore, |text| job.warn(text)));
+        if let Some((progress, state)) = found.transpose()?.flatten() {
+            checkpoint::restore_best(&state, job.output("adapter"))?;
+            job.log(format!("resumes after update {}", progress.step));
+            self.room.halvings = progress.halvings;
+            if progress.numerics != json!(self.numerics()) {
+                job.warn("the checkpoint was made with other numerics, so the result may differ in its last digits");
+            }
+            self.progress = progress;
         }
-        if progress.numerics != self.progress.numerics {
-            self.job.warn("the checkpoint was made with other numerics, so the result may differ in its last digits");
-        }
-        checkpoint::restore_best(&state, self.job.output("adapter"))?;
-        self.job.log(format!("resumes after update {}", progress.step));
-        self.progress = Progress { numerics: self.progress.numerics.take(), ..progress };
+        self.tell_numerics();
         Ok(())
     }
 
+    fn numerics(&self) -> BTreeMap<String, Value> {
+        base::numerics(self.job, &[("micro_batch", self.room.shown()), ("dtype", json!(self.params.dtype))])
+    }
+
+    fn tell_numerics(&mut self) {
+        let numerics = self.numerics();
+        self.progress.numerics = json!(numerics);
+        self.job.numerics(numerics);
+    }
+
     fn run(&mut self) -> Result<(), StageError> {
-        if self.progress.step == 0 && self.progress.curves.evals.is_empty() {
+        let ended = self.go_on();
+        match ended {
+            Err(StageError::Cancelled) => self.save().and(ended),
+            Err(StageError::Diverged(what)) => Err(StageError::Diverged(format!("{what}; {}", self.advice()))),
+            _ => ended,
+        }
+    }
+
+    /// Says what to do about numbers that are none, and names the last good state. The one in memory is not saved: its update
+    /// may be what spoilt them.
+    fn advice(&self) -> String {
+        if self.progress.step == 0 {
+            return "no update was made yet: are the base's weights damaged, or is `lora.alpha` far too large?".into();
+        }
+        let kept = match self.job.checkpoint().and_then(checkpoint::newest) {
+            Some(step) => format!("the checkpoint after update {step} is kept"),
+            None => "there is no checkpoint yet".into(),
+        };
+        format!("lower `lr`, or train with `dtype: f32`; {kept}")
+    }
+
+    fn go_on(&mut self) -> Result<(), StageError> {
+        if self.progress.step == 0 && self.progress.curves.evals.is_empty() && self.progress.samples.is_empty() {
             self.evaluate()?;
+            self.tell_start();
         }
         while !self.is_over() {
-            if self.job.is_cancelled() {
-                self.save()?;
-                return Err(StageError::Cancelled);
-            }
+            self.job.check_cancelled()?;
             self.update()?;
             let ends_epoch = self.updates[self.progress.step as usize - 1].ends_epoch;
             let is_last = self.progress.step == self.updates.len() as u64;
@@ -144,6 +165,17 @@ impl<'a> Training<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Tells what a continued training starts from.
+    fn tell_start(&self) {
+        if self.job.optional_input("adapter").is_none() {
+            return;
+        }
+        let loss =
+            self.progress.curves.evals.first().map(|line| format!("; its validation loss is {:.4}", line.score()));
+        let (words, loss) = (start::words(self.trainer.lora().config()), loss.unwrap_or_default());
+        self.job.log(format!("goes on from an adapter with {words}{loss}"));
     }
 
     fn is_over(&self) -> bool {
@@ -162,26 +194,34 @@ impl<'a> Training<'a> {
             accumulation: is_micro_mean.then_some(update.divisor),
             seed: self.params.seed,
         };
-        let report = self.trainer.step(&self.micro_batches(update), &config).map_err(failed)?;
+        let rows = self.drawn(update);
+        let (trainer, lengths, job) = (&mut self.trainer, &self.lengths, self.job);
+        let encoded = |micro: &Vec<usize>| micro.iter().map(|&row| self.rows[row].clone()).collect();
+        let attempt = |room: &Room| {
+            let micros = if is_micro_mean { update.micro.clone() } else { room.cut(&rows, lengths) };
+            trainer.step(&micros.iter().map(encoded).collect::<Vec<Vec<Row>>>(), &config)
+        };
+        let report = self.room.fit(attempt, |text| job.warn(text))?;
+        self.note_halvings();
         self.tell(&report, config.lr);
         Ok(())
     }
 
-    /// Returns the rows of an update as they go through the model.
-    fn micro_batches(&self, update: &Update) -> Vec<Vec<Row>> {
-        let numbers = if self.params.loss_norm == batch::LossNorm::MicroMean {
-            update.micro.clone()
-        } else {
-            let mut rows: Vec<usize> = update.rows().collect();
-            if self.params.order != Order::Given {
-                rows.sort_by_key(|&row| (self.lengths[row], row));
-            }
-            match self.run.micro_batch {
-                MicroBatch::Auto(_) => batch::by_token_budget(&rows, &self.lengths, self.budget),
-                MicroBatch::Rows(count) => rows.chunks(count.max(1) as usize).map(<[usize]>::to_vec).collect(),
-            }
-        };
-        numbers.into_iter().map(|micro| micro.into_iter().map(|row| self.rows[row].clone()).collect()).collect()
+    /// Returns the rows of an update in the order in which they are cut into micro-batches.
+    fn drawn(&self, update: &Update) -> Vec<usize> {
+        let mut rows: Vec<usize> = update.rows().collect();
+        if self.params.order != Order::Given {
+            rows.sort_by_key(|&row| (self.lengths[row], row));
+        }
+        rows
+    }
+
+    /// Keeps with the result, and for a resumed training, that micro-batches became smaller.
+    fn note_halvings(&mut self) {
+        if self.progress.halvings != self.room.halvings {
+            self.progress.halvings = self.room.halvings;
+            self.tell_numerics();
+        }
     }
 
     fn tell(&mut self, report: &StepReport, lr: f64) {
@@ -218,18 +258,29 @@ impl<'a> Training<'a> {
     }
 
     fn evaluate(&mut self) -> Result<(), StageError> {
-        if self.validation.is_empty() {
-            return Ok(());
+        let (step, epoch) = (self.progress.step, self.epoch());
+        let samples = sample(self.trainer.model(), self.trainer.lora(), self.data, step)?;
+        if let Some(rate) = parrot_rate(&samples) {
+            self.job.metric(step, epoch, &[("parrot_rate", rate)]);
         }
-        let (model, lora, step) = (self.trainer.model(), self.trainer.lora(), self.progress.step);
-        let line = self.validation.measure(model, Some(lora), self.budget, step, self.epoch())?;
+        self.progress.samples.extend(samples);
+        if self.validation.is_empty() { Ok(()) } else { self.validate(step, epoch) }
+    }
+
+    fn validate(&mut self, step: u64, epoch: f64) -> Result<(), StageError> {
+        let (validation, model, lora, job) = (&self.validation, self.trainer.model(), self.trainer.lora(), self.job);
+        let attempt = |room: &Room| validation.measure(model, Some(lora), room.budget(), step, epoch);
+        let line = self.room.fit(attempt, |text| job.warn(text))?;
+        self.note_halvings();
+        if !line.score().is_finite() {
+            return Err(failed(Error::Diverged { what: "validation loss", step, value: line.score() }));
+        }
         let by_source: Vec<(String, f64)> =
             line.sources.iter().map(|(s, loss)| (format!("val_loss.{s}"), *loss)).collect();
         let mut values = vec![("val_loss", line.loss)];
         values.extend(line.response_loss.map(|loss| ("val_response_loss", loss)));
         values.extend(by_source.iter().map(|(name, loss)| (name.as_str(), *loss)));
         self.job.metric(step, line.epoch, &values);
-        self.progress.samples.extend(sample(model, lora, self.data, step)?);
         // before the first update the adapter is the base: it is nobody's best
         if step > 0 {
             self.keep_if_best(line.score())?;
@@ -239,7 +290,7 @@ impl<'a> Training<'a> {
     }
 
     fn keep_if_best(&mut self, score: f64) -> Result<(), StageError> {
-        if self.progress.best.is_some_and(|(best, _)| best <= score) {
+        if !is_better(score, self.progress.best) {
             self.progress.since_best += 1;
             return Ok(());
         }
@@ -284,8 +335,11 @@ impl<'a> Training<'a> {
         }
         let lora = Lora::load(self.job.output("adapter"), model).map_err(failed)?;
         let epoch = chosen as f64 / self.updates_per_epoch();
-        let before = rows.measure(model, None, self.budget, 0, 0.0)?;
-        let after = rows.measure(model, Some(&lora), self.budget, chosen, epoch)?;
+        let (job, of) =
+            (self.job, |lora, room: &Room, step, epoch| rows.measure(model, lora, room.budget(), step, epoch));
+        let attempt = |room: &Room| Ok((of(None, room, 0, 0.0)?, of(Some(&lora), room, chosen, epoch)?));
+        let (before, after) = self.room.fit(attempt, |text| job.warn(text))?;
+        self.note_halvings();
         self.job.metric(chosen, epoch, &[("test_loss", after.loss), ("test_loss_before", before.loss)]);
         self.progress.curves.tests = vec![before, after];
         Ok(())
@@ -320,10 +374,26 @@ fn trainer<'a>(params: &LoraTrain, model: &'a Model, job: &Job) -> Result<Traine
         weight_decay: params.weight_decay,
         b_lr_ratio: if params.lora.variant == Variant::LoraPlus { LORA_PLUS_RATIO } else { 1.0 },
     };
-    Ok(Trainer::new(model, adapter::start(params, model, job)?, optimizer))
+    Ok(Trainer::new(model, start(params, model, job)?, optimizer))
+}
+
+/// Says whether a score beats the best so far; one that is no number never does.
+fn is_better(score: f64, best: Option<(f64, u64)>) -> bool {
+    !score.is_nan() && best.is_none_or(|(best, _)| score < best)
 }
 
 /// Reads `run.checkpoint`: a number of updates, or `epoch`.
 fn checkpoint_cadence(job: &Job) -> Every {
     job.spec().limits.checkpoint.parse().map_or(Every::Word(Word::Epoch), Every::Updates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lower_number_is_better() {
+        assert!(is_better(2.0, None) && is_better(1.5, Some((2.0, 1))));
+        assert!(!is_better(2.0, Some((2.0, 1))) && !is_better(f64::NAN, Some((2.0, 1))) && !is_better(f64::NAN, None));
+    }
 }

@@ -1,17 +1,12 @@
 //! The parrot guard: answers that copy their input are counted, written again, or refused.
 
-use std::ops::ControlFlow;
-
-use watershed_engine::{Job, StageError};
+use watershed_engine::StageError;
 use watershed_stages::generate::ParrotGuard;
 use watershed_stages::metrics::parroting::{Thresholds, parroting};
 use watershed_stages::record::answer::Answer;
-use watershed_stages::record::example::Example;
-use watershed_stages::text::Tokenizer;
-use watershed_torch::{self as torch, GenerateConfig, Model, Prompt, Watch};
+use watershed_torch::GenerateConfig;
 
-use super::super::failed;
-use super::record;
+use super::Desk;
 
 /// Runs of so many input tokens are forbidden when an answer is written again: long enough for product names.
 const FORBIDDEN_RUN: usize = 8;
@@ -19,60 +14,47 @@ const FORBIDDEN_RUN: usize = 8;
 /// Deals with parrots as `choice` says and returns the ids of those that remain.
 ///
 /// # Errors
-/// Under `fail`, when there is any.
-#[expect(clippy::too_many_arguments, reason = "one call, from the one place that has them all")]
+/// Under `fail`, when there is any; [`StageError::Cancelled`] when the run is cancelled while answers are written again.
 pub fn guard(
     choice: ParrotGuard,
-    model: &Model,
-    prompts: &[Prompt],
+    desk: &Desk<'_>,
     config: &GenerateConfig,
-    rows: &[Example],
     answers: &mut [Answer],
-    tokenizer: &Tokenizer,
-    job: &Job,
 ) -> Result<Vec<String>, StageError> {
-    let mut parrots = find(rows, answers);
+    let mut parrots = find(desk, answers);
     if choice == ParrotGuard::Retry && !parrots.is_empty() {
-        let again: Vec<Prompt> = parrots.iter().map(|&i| prompts[i].clone()).collect();
-        let stricter = GenerateConfig {
-            input_no_repeat_ngram: FORBIDDEN_RUN,
-            seed: config.seed.wrapping_add(1),
-            ..config.clone()
-        };
-        let mut collect = Collect(Vec::new());
-        torch::generate(model, None, &again, &stricter, &mut collect).map_err(failed)?;
-        for answer in collect.0 {
-            let place = parrots[answer.index];
-            answers[place] = record(&answer, &prompts[place], &answers[place].group.clone(), tokenizer, &[]);
+        for (place, answer) in parrots.iter().zip(desk.write(&parrots, &stricter(config))?) {
+            answers[*place] = answer;
         }
-        job.log(format!("{} answers copied their input and were written again", parrots.len()));
-        parrots = find(rows, answers);
+        desk.job.log(format!("{} answers copied their input and were written again", parrots.len()));
+        parrots = find(desk, answers);
     }
     if choice == ParrotGuard::Fail && !parrots.is_empty() {
-        return Err(StageError::failed(format!(
-            "{} of {} answers copy their input, the first is `{}`; set `parrot_guard: report` to see them",
-            parrots.len(),
-            answers.len(),
-            answers[parrots[0]].id
-        )));
+        return Err(refusal(&parrots, answers));
     }
-    Ok(parrots.into_iter().map(|i| answers[i].id.clone()).collect())
+    Ok(parrots.into_iter().map(|place| answers[place].id.clone()).collect())
 }
 
-struct Collect(Vec<torch::Answer>);
+fn stricter(config: &GenerateConfig) -> GenerateConfig {
+    let run = match config.input_no_repeat_ngram {
+        0 => FORBIDDEN_RUN,
+        run => run.min(FORBIDDEN_RUN),
+    };
+    GenerateConfig { input_no_repeat_ngram: run, seed: config.seed.wrapping_add(1), ..config.clone() }
+}
 
-impl Watch for Collect {
-    fn done(&mut self, answer: torch::Answer) -> ControlFlow<()> {
-        self.0.push(answer);
-        ControlFlow::Continue(())
-    }
+fn refusal(parrots: &[usize], answers: &[Answer]) -> StageError {
+    StageError::failed(format!(
+        "{} of {} answers copy their input, the first is `{}`; set `parrot_guard: report` to see them",
+        parrots.len(),
+        answers.len(),
+        answers[parrots[0]].id
+    ))
 }
 
 /// Returns the places of the answers that parrot.
-fn find(rows: &[Example], answers: &[Answer]) -> Vec<usize> {
-    let samples = (answers.len() / rows.len().max(1)).max(1);
-    let is_parrot = |(i, answer): (usize, &Answer)| {
-        parroting(&rows[i / samples].input, &answer.text).is_parrot(&Thresholds::default())
-    };
-    answers.iter().enumerate().filter(|(i, answer)| is_parrot((*i, answer))).map(|(i, _)| i).collect()
+fn find(desk: &Desk<'_>, answers: &[Answer]) -> Vec<usize> {
+    let is_parrot =
+        |place: &usize| parroting(&desk.row(*place).input, &answers[*place].text).is_parrot(&Thresholds::default());
+    (0..answers.len()).filter(is_parrot).collect()
 }

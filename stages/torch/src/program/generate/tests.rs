@@ -1,0 +1,103 @@
+//! Stop texts and the parrot guard, through the program's own function.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use watershed_engine::StageError;
+use watershed_stages::record::answer::Answer;
+use watershed_stages::record::lines;
+
+use crate::program::tests::Project;
+
+/// A project whose template leaves the input out, so that any input can be given to an answer afterwards.
+struct Desk {
+    project: Project,
+    prompts: PathBuf,
+}
+
+impl Desk {
+    fn new() -> Option<Desk> {
+        let project = Project::new()?;
+        Some(Desk { prompts: project.path("prompts.jsonl"), project })
+    }
+
+    /// Returns a project in which every answer is a copy of its input.
+    fn of_parrots() -> Option<Desk> {
+        let mut desk = Desk::new()?;
+        let answers = desk.write("to-copy", json!({}));
+        let mut rows: Vec<Value> = lines::read(&desk.prompts).unwrap();
+        rows.iter_mut().for_each(|row| row["input"] = answers[row["id"].as_str().unwrap()].text.clone().into());
+        desk.prompts = desk.project.path("parrots.jsonl");
+        lines::write(&desk.prompts, &rows).unwrap();
+        Some(desk)
+    }
+
+    fn try_write(&self, name: &str, params: Value, after: u64) -> Result<Vec<Answer>, StageError> {
+        let inputs = [("prompts", self.prompts.clone()), ("base", self.project.base.clone())];
+        let template = json!({"prompt": "{{ instruction }} {{ system }}\n", "response": "{{ output }}"});
+        let mut all = json!({"max_new_tokens": 48, "template": template});
+        all.as_object_mut().unwrap().extend(params.as_object().unwrap().clone());
+        let out = self.project.run("generate", all, &inputs, name, after)?;
+        lines::read(&out.join("answers"))
+    }
+
+    fn write(&self, name: &str, params: Value) -> BTreeMap<String, Answer> {
+        let answers = self.try_write(name, params, 0).unwrap();
+        answers.into_iter().map(|answer| (answer.id.clone(), answer)).collect()
+    }
+
+    fn rows(&self) -> u64 {
+        lines::read::<Value>(&self.prompts).unwrap().len() as u64
+    }
+}
+
+/// Returns a text from the middle of `text` that `other` does not hold.
+fn middle_of(text: &str, other: &str) -> Option<String> {
+    let chars: Vec<char> = text.chars().collect();
+    let pieces = chars.windows(4).skip(chars.len() / 3).map(|piece| piece.iter().collect::<String>());
+    pieces.into_iter().find(|piece| !other.contains(piece.as_str()) && text.find(piece.as_str()) > Some(0))
+}
+
+#[test]
+fn stop_texts_end_answers_and_are_cut_off() {
+    let Some(desk) = Desk::new() else { return };
+    let plain = desk.write("plain", json!({}));
+    let (id, answer) = plain.iter().find(|(_, answer)| middle_of(&answer.text, "").is_some()).unwrap();
+    let stop = middle_of(&answer.text, "").unwrap();
+    let stopped = desk.write("stopped", json!({"stop": [stop]}));
+    let wanted = &answer.text[..answer.text.find(&stop).unwrap()];
+    assert_eq!((stopped[id].text.as_str(), stopped[id].finish_reason.as_str()), (wanted, "stop_string"));
+    assert!(stopped[id].tokens < answer.tokens);
+    assert!(stopped.values().all(|answer| !answer.text.contains(&stop)));
+}
+
+#[test]
+fn retried_answers_end_at_stop_texts_too() {
+    let Some(desk) = Desk::of_parrots() else { return };
+    let first = desk.write("report", json!({}));
+    let retried = desk.write("retry", json!({"parrot_guard": "retry"}));
+    let changed = first.iter().filter(|(id, answer)| answer.text != retried[*id].text);
+    let stops = changed.filter_map(|(id, answer)| Some((id, middle_of(&retried[id].text, &answer.text)?)));
+    // Only a text that no first answer holds leaves the parrots what they were.
+    let mut fresh = stops.filter(|(_, stop)| first.values().all(|answer| !answer.text.contains(stop)));
+    let (id, stop) = fresh.next().expect("an answer was written again");
+    let stopped = desk.write("stopped", json!({"parrot_guard": "retry", "stop": [stop]}));
+    assert_eq!(stopped[id].finish_reason, "stop_string");
+    assert!(stopped.values().all(|answer| !answer.text.contains(&stop)));
+}
+
+#[test]
+fn a_retry_can_be_cancelled() {
+    let Some(desk) = Desk::of_parrots() else { return };
+    let cancelled = desk.try_write("cut", json!({"parrot_guard": "retry"}), desk.rows() + 1);
+    assert!(matches!(cancelled, Err(StageError::Cancelled)));
+}
+
+#[test]
+fn parrots_fail_the_stage_when_asked_to() {
+    let Some(desk) = Desk::of_parrots() else { return };
+    let error = desk.try_write("fail", json!({"parrot_guard": "fail"}), 0).unwrap_err().to_string();
+    assert!(error.contains("answers copy their input, the first is `"), "{error}");
+    assert!(desk.try_write("report", json!({"parrot_guard": "report"}), 0).is_ok());
+}

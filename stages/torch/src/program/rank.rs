@@ -1,0 +1,184 @@
+//! `rank`: items by the likelihood of their titles as the answer to each prompt.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use watershed_engine::{Job, StageError};
+use watershed_stages::rank::{Calibrate, Rank};
+use watershed_stages::record::example::Example;
+use watershed_stages::record::item::{self, Item};
+use watershed_stages::record::lines;
+use watershed_stages::record::ranking::Ranked;
+use watershed_torch::{Context, Model, Trie, score_titles};
+
+use super::failed;
+use super::speech::Speech;
+
+/// Scores are rounded to so many parts of 1: what lies nearer is a tie, which the item's id decides, and not the last digits of
+/// a sum, which depend on the machine.
+const PARTS: f64 = 1e6;
+
+/// The items that some rows choose from.
+struct Choice {
+    items: Vec<String>,
+    /// Tokens of each title.
+    lengths: Vec<usize>,
+    trie: Trie,
+}
+
+/// All rows, ready to be scored.
+struct Task {
+    choices: Vec<Choice>,
+    /// A prompt's tokens, and which choice it has.
+    contexts: Vec<(Vec<u32>, usize)>,
+    /// The same without the customer's text, under `pmi`; rows that share one name it once.
+    neutral: Vec<(Vec<u32>, usize)>,
+    /// Place in `neutral` of each row's.
+    neutral_of: Vec<usize>,
+}
+
+/// Ranks the items for each prompt.
+///
+/// # Errors
+/// When the inputs or the model cannot be used; [`StageError::Cancelled`] when the run is.
+pub fn rank(params: &Rank, job: &Job) -> Result<(), StageError> {
+    let speech = Speech::open(None, None, job)?;
+    let rows: Vec<Example> = lines::read(job.input("prompts")?)?;
+    let items = item::read(job.input("items")?)?;
+    let task = Task::new(params, &rows, &items, &speech)?;
+    let model = speech.model(params.dtype, job)?;
+    let neutral = score(&model, &task.neutral, &task.choices, job, |_, sums| sums)?;
+    let ranked = score(&model, &task.contexts, &task.choices, job, |place, mut sums| {
+        if let Some(neutral) = task.neutral_of.get(place).map(|place| &neutral[*place]) {
+            sums.iter_mut().zip(neutral).for_each(|(sum, off)| *sum -= off);
+        }
+        order(params, &rows[place].group, &task.choices[task.contexts[place].1], &sums)
+    })?;
+    job.count("prompts", rows.len() as f64);
+    lines::write(job.output("ranking"), &ranked)
+}
+
+/// Scores every context's choice and returns what `make` makes of each context's sums.
+fn score<T>(
+    model: &Model,
+    contexts: &[(Vec<u32>, usize)],
+    choices: &[Choice],
+    job: &Job,
+    mut make: impl FnMut(usize, Vec<f64>) -> T,
+) -> Result<Vec<T>, StageError> {
+    let asked: Vec<Context<'_>> =
+        contexts.iter().map(|(ids, choice)| Context { ids, titles: &choices[*choice].trie }).collect();
+    let mut made = Vec::with_capacity(asked.len());
+    let mut done = |place, sums| {
+        made.push(make(place, sums));
+        job.progress(made.len() as u64, asked.len() as u64, "prompts", "");
+        if job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    score_titles(model, None, &asked, &mut done).map_err(failed)?;
+    job.check_cancelled()?;
+    Ok(made)
+}
+
+/// Returns the best items of a row, equal scores by id.
+fn order(params: &Rank, group: &str, choice: &Choice, sums: &[f64]) -> Ranked {
+    let normed = sums.iter().zip(&choice.lengths).map(|(sum, length)| sum / (*length as f64).powf(params.length_norm));
+    let rounded = normed.map(|score| (score * PARTS).round() / PARTS);
+    let mut ranked: Vec<(f64, &String)> = rounded.zip(&choice.items).collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    ranked.truncate(params.k as usize);
+    Ranked {
+        group: group.to_string(),
+        items: ranked.iter().map(|(_, item)| (*item).clone()).collect(),
+        scores: ranked.iter().map(|(score, _)| *score).collect(),
+    }
+}
+
+impl Task {
+    fn new(params: &Rank, rows: &[Example], items: &[Item], speech: &Speech) -> Result<Task, StageError> {
+        // Space before a title belongs to the title: most tokenizers have it in a word's first token.
+        let prefix = speech.tokenizer.more(params.prefix.trim_end_matches(' '))?;
+        let titles = Titles::new(items, &params.prefix, speech)?;
+        let mut task = Task { choices: Vec::new(), contexts: Vec::new(), neutral: Vec::new(), neutral_of: Vec::new() };
+        let mut known: BTreeMap<Option<&[String]>, usize> = BTreeMap::new();
+        let mut neutral: BTreeMap<(Vec<u32>, usize), usize> = BTreeMap::new();
+        for row in rows {
+            let wanted = row.candidates.as_deref();
+            let choice = match known.get(&wanted) {
+                Some(choice) => *choice,
+                None => {
+                    task.choices.push(titles.choice(wanted, &row.id)?);
+                    known.insert(wanted, task.choices.len() - 1);
+                    task.choices.len() - 1
+                }
+            };
+            task.contexts.push(([speech.prompt(row)?, prefix.clone()].concat(), choice));
+            if params.calibrate == Calibrate::Pmi {
+                let context = ([speech.prompt(&without_input(row))?, prefix.clone()].concat(), choice);
+                let next = neutral.len();
+                let place = *neutral.entry(context.clone()).or_insert(next);
+                task.neutral_of.push(place);
+                if place == next {
+                    task.neutral.push(context);
+                }
+            }
+        }
+        Ok(task)
+    }
+}
+
+/// Returns the row without what it says of the customer: no input, and of a conversation only the system's turns and an empty
+/// turn of the user.
+fn without_input(row: &Example) -> Example {
+    let mut bare = Example { input: String::new(), ..row.clone() };
+    if let Some(messages) = &mut bare.messages {
+        let last = messages.iter().rposition(|message| message.role == "user");
+        let mut at = 0;
+        messages.retain(|message| {
+            at += 1;
+            message.role == "system" || Some(at - 1) == last
+        });
+        messages.iter_mut().filter(|message| message.role == "user").for_each(|message| message.content.clear());
+    }
+    bare
+}
+
+/// The tokens of every title.
+struct Titles<'a>(BTreeMap<&'a str, Vec<u32>>);
+
+impl<'a> Titles<'a> {
+    fn new(items: &'a [Item], prefix: &str, speech: &Speech) -> Result<Titles<'a>, StageError> {
+        let gap = &prefix[prefix.trim_end_matches(' ').len()..];
+        let mut titles = BTreeMap::new();
+        for item in items {
+            let title = item.title.trim();
+            let tokens = if title.is_empty() { Vec::new() } else { speech.tokenizer.more(&format!("{gap}{title}"))? };
+            titles.insert(item.item_id.as_str(), tokens);
+        }
+        Ok(Titles(titles))
+    }
+
+    /// Returns the choice among `candidates`, or among all items; those without a title are left out.
+    fn choice(&self, candidates: Option<&[String]>, row: &str) -> Result<Choice, StageError> {
+        let mut chosen: BTreeMap<&str, &Vec<u32>> = BTreeMap::new();
+        match candidates {
+            None => chosen.extend(self.0.iter().map(|(item, tokens)| (*item, tokens))),
+            Some(candidates) => {
+                for item in candidates {
+                    let unknown =
+                        || StageError::failed(format!("prompt `{row}`: candidate `{item}` is not in `items`"));
+                    chosen.insert(item, self.0.get(item.as_str()).ok_or_else(unknown)?);
+                }
+            }
+        }
+        chosen.retain(|_, tokens| !tokens.is_empty());
+        let tokens: Vec<Vec<u32>> = chosen.values().map(|tokens| (*tokens).clone()).collect();
+        Ok(Choice {
+            items: chosen.keys().map(ToString::to_string).collect(),
+            lengths: tokens.iter().map(Vec::len).collect(),
+            trie: Trie::new(&tokens).map_err(failed)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

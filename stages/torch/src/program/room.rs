@@ -1,0 +1,156 @@
+//! How many rows go through the model at once, and fewer of them when memory does not suffice.
+//!
+//! Which rows form an update is decided elsewhere and stays: a smaller micro-batch is the same update in more parts, equal
+//! but for rounding. Under `loss_norm: micro_mean` the parts belong to the result, so there nothing is halved.
+
+use serde_json::{Value, json};
+use watershed_engine::{Job, StageError};
+use watershed_stages::lora_train::{LoraTrain, LoraTrainRun, MicroBatch};
+use watershed_stages::text::batch::{self, LossNorm};
+use watershed_torch::Error;
+
+use super::failed;
+
+/// Tokens that go through the model at once by default: what a laptop's memory holds for a 1B model, and what keeps an
+/// 80 GB device busy without filling it for a 7B one (4 MB of activations a token).
+const BUDGET: [usize; 2] = [1024, 8192];
+
+/// What fits at once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Room {
+    choice: MicroBatch,
+    /// Tokens, before any halving.
+    budget: usize,
+    /// Tokens of the shortest row: when two of it are too many, no row has company any more.
+    shortest: usize,
+    is_fixed: bool,
+    /// How often memory did not suffice.
+    pub halvings: u32,
+}
+
+impl Room {
+    /// Returns what `run.micro_batch` and the device say; `lengths` are the rows' tokens.
+    pub fn new(params: &LoraTrain, run: &LoraTrainRun, job: &Job, lengths: &[usize]) -> Room {
+        Room {
+            choice: run.micro_batch,
+            budget: BUDGET[usize::from(job.spec().limits.device == "cuda")],
+            shortest: lengths.iter().copied().min().unwrap_or(1).max(1),
+            is_fixed: params.loss_norm == LossNorm::MicroMean,
+            halvings: 0,
+        }
+    }
+
+    /// Returns the tokens that go through the model at once.
+    pub fn budget(&self) -> usize {
+        (self.budget >> self.halvings.min(63)).max(1)
+    }
+
+    /// Cuts rows, in their order, into micro-batches.
+    pub fn cut(&self, rows: &[usize], lengths: &[usize]) -> Vec<Vec<usize>> {
+        match self.choice {
+            MicroBatch::Auto(_) => batch::by_token_budget(rows, lengths, self.budget()),
+            MicroBatch::Rows(count) => rows.chunks(self.rows(count)).map(<[usize]>::to_vec).collect(),
+        }
+    }
+
+    /// Returns the size of a micro-batch for the provenance of the result.
+    pub fn shown(&self) -> Value {
+        match self.choice {
+            MicroBatch::Auto(_) => json!(format!("{} tokens", self.budget())),
+            MicroBatch::Rows(count) => json!(self.rows(count)),
+        }
+    }
+
+    /// Makes `attempt` until memory suffices, each time with micro-batches half as large; tells `tell` of each.
+    ///
+    /// # Errors
+    /// Those of `attempt`; and when micro-batches must not or cannot be smaller.
+    pub fn fit<T>(
+        &mut self,
+        mut attempt: impl FnMut(&Room) -> Result<T, Error>,
+        tell: impl Fn(String),
+    ) -> Result<T, StageError> {
+        loop {
+            match attempt(self) {
+                Err(Error::OutOfMemory(why)) => self.halve(&why).map(&tell)?,
+                done => return done.map_err(failed),
+            }
+        }
+    }
+
+    fn halve(&mut self, why: &str) -> Result<String, StageError> {
+        if self.is_fixed {
+            return Err(StageError::failed(format!(
+                "out of memory: {why}; under `loss_norm: micro_mean` micro-batches are never halved: set `micro_batch_size` lower"
+            )));
+        }
+        let before = self.shown();
+        let has_company = match self.choice {
+            MicroBatch::Auto(_) => self.budget() >= 2 * self.shortest,
+            MicroBatch::Rows(count) => self.rows(count) > 1,
+        };
+        if !has_company {
+            return Err(StageError::failed(format!(
+                "out of memory with one row at once: {why}; lower `max_len`, set `dtype: bf16`, or adapt fewer `lora.targets`"
+            )));
+        }
+        self.halvings += 1;
+        Ok(format!(
+            "out of memory with micro-batches of {before}: {why}; goes on with {}, updates stay as they are",
+            self.shown()
+        ))
+    }
+
+    fn rows(&self, count: u32) -> usize {
+        (count as usize >> self.halvings.min(63)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn room(choice: MicroBatch) -> Room {
+        Room { choice, budget: 64, shortest: 10, is_fixed: false, halvings: 0 }
+    }
+
+    /// Says that more than `most` rows at once are too many.
+    fn with_room_for(most: usize) -> impl Fn(&Room) -> Result<Vec<usize>, Error> {
+        move |room| {
+            let sizes: Vec<usize> = room.cut(&[0, 1, 2, 3, 4, 5], &[10; 6]).iter().map(Vec::len).collect();
+            if sizes.iter().any(|size| *size > most) {
+                Err(Error::OutOfMemory("asked for 9 bytes".into()))
+            } else {
+                Ok(sizes)
+            }
+        }
+    }
+
+    #[test]
+    fn micro_batches_are_halved_until_they_fit_and_it_is_told() {
+        for (choice, shown) in [(MicroBatch::default(), "16 tokens"), (MicroBatch::Rows(4), "1")] {
+            let (mut room, told) = (room(choice), RefCell::new(Vec::new()));
+            let sizes = room.fit(with_room_for(1), |text| told.borrow_mut().push(text)).unwrap();
+            assert_eq!((sizes, room.halvings), (vec![1; 6], 2));
+            assert_eq!(room.shown().to_string().trim_matches('"'), shown);
+            assert!(told.borrow()[1].contains(shown) && told.borrow()[1].contains("asked for 9 bytes"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn one_row_that_does_not_fit_ends_the_training() {
+        for choice in [MicroBatch::default(), MicroBatch::Rows(4)] {
+            let error = room(choice).fit(with_room_for(0), |_| {}).unwrap_err().to_string();
+            assert!(error.contains("one row at once") && error.contains("`max_len`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn micro_mean_is_never_halved() {
+        let mut room = Room { is_fixed: true, ..room(MicroBatch::Rows(4)) };
+        let error = room.fit(with_room_for(2), |_| {}).unwrap_err().to_string();
+        assert!(room.halvings == 0 && error.contains("`micro_batch_size`"), "{error}");
+    }
+}

@@ -1,0 +1,226 @@
+//! Trainings in the real worker: killed, ended and gone on with, they give the bytes of one that nobody disturbed.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use crate::project::{Project, Ran, files};
+
+/// The fixture's model and rows, or a visible skip.
+fn tiny_llama() -> Option<(PathBuf, String)> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let folder = std::env::var_os("WATERSHED_FIXTURES").map_or(default, PathBuf::from).join("tiny-llama");
+    let rows = std::fs::read(folder.join("dataset.json")).ok().filter(|_| folder.join("model").is_dir());
+    let Some(rows) = rows else {
+        eprintln!("skipped: no `{}`", folder.display());
+        return None;
+    };
+    let rows: Vec<Value> = serde_json::from_slice(&rows).unwrap();
+    Some((folder.join("model"), rows[..24].iter().map(|row| format!("{row}\n")).collect()))
+}
+
+/// `rows -> parts -> tuned` with these parameters and run keys; a visible skip where the worker is not built.
+fn project(with: &str, run: &str) -> Option<Project> {
+    let (model, rows) = tiny_llama()?;
+    if !Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file() {
+        eprintln!("skipped: `watershed-torch` is not built");
+        return None;
+    }
+    let project = Project::new(&format!(
+        "stages:
+  rows:  {{use: examples, in: {{files: ./data.jsonl}}}}
+  parts: {{use: split, in: rows, with: {{val: 4}}}}
+  tuned:
+    use: lora-train
+    in: {{train: parts.train, val: parts.val, base: ./base}}
+    with: {{max_len: 256, lr: 1.0e-2, checks: {{eos: off, kl: off}}, {with}}}
+    run: {{device: cpu, {run}}}
+"
+    ));
+    project.write("data.jsonl", &rows);
+    for path in files(&model) {
+        let place = project.path("base").join(path.strip_prefix(&model).unwrap());
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::copy(&path, place).unwrap();
+    }
+    Some(project)
+}
+
+/// Every byte of the curves and the adapters, by file.
+fn results(project: &Project) -> Vec<(PathBuf, Vec<u8>)> {
+    let place = |port: &str| project.path("results").join(port);
+    for port in ["curves", "adapter", "last"] {
+        project.says(&["get", &format!("tuned.{port}"), "-o", place(port).to_str().unwrap()]);
+    }
+    let all = files(&project.path("results"));
+    all.into_iter()
+        .map(|path| (path.strip_prefix(project.path("results")).unwrap().into(), std::fs::read(&path).unwrap()))
+        .collect()
+}
+
+/// What ends a training early.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    KilledEngine,
+    KilledWorker,
+    Asked,
+}
+
+/// Starts a run and ends it once it has told update `after` or a later one (0: the stage's start).
+fn end_after(project: &Project, after: u64, how: End) -> Ran {
+    let mut child = project.command(&["run", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut events = Vec::new();
+    for line in lines.by_ref() {
+        let event: Value = serde_json::from_str(&line).unwrap();
+        let is_there = match after {
+            0 => event["event"] == "stage_started" && event["stage"] == "tuned",
+            _ => event["values"]["lr"].is_number() && event["step"].as_u64() >= Some(after),
+        };
+        events.push(event);
+        if is_there {
+            end(&mut child, how);
+            break;
+        }
+    }
+    events.extend(lines.filter_map(|line| serde_json::from_str(&line).ok()));
+    Ran { code: child.wait().unwrap().code().unwrap_or(-1), events }
+}
+
+fn end(engine: &mut Child, how: End) {
+    let id = engine.id() as i32;
+    match how {
+        End::KilledEngine => engine.kill().unwrap(),
+        // SAFETY: signals a child that is not yet waited for.
+        End::Asked => assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0),
+        // none where the engine has not started it yet: then the run ends by itself
+        // SAFETY: the engine waits for its worker only after it has ended, so the number is still the worker's.
+        End::KilledWorker => worker(id).into_iter().for_each(|id| drop(unsafe { libc::kill(id, libc::SIGKILL) })),
+    }
+}
+
+/// Returns the engine's child that is the worker.
+fn worker(engine: i32) -> Option<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{engine}/task")).ok()?.flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let ids: Vec<i32> = children
+        .flat_map(|text| text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    let is_worker = |id: &i32| {
+        std::fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.starts_with("watershed-torch"))
+    };
+    ids.into_iter().find(is_worker)
+}
+
+fn logged(ran: &Ran, words: &str) -> Vec<String> {
+    let texts = ran.events.iter().filter_map(|event| event["text"].as_str());
+    texts.filter(|text| text.contains(words)).map(str::to_string).collect()
+}
+
+/// Numbers below `limit`, by a fixed seed (SplitMix64).
+fn numbers(count: usize, limit: u64) -> Vec<u64> {
+    let mut state = 20_240_607u64;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33
+    };
+    (0..count).map(|_| next() % limit).collect()
+}
+
+#[test]
+fn a_training_killed_ten_times_gives_the_bytes_of_one_that_was_not() {
+    let settings = ("batch_size: 4, epochs: 5, seed: 3", "checkpoint: 1");
+    let Some(quiet) = project(settings.0, settings.1) else { return };
+    assert_eq!(quiet.run(&[]).code, 0);
+    let killed = project(settings.0, settings.1).unwrap();
+    let mut moments = numbers(10, 24);
+    moments.sort_unstable();
+    for (number, after) in moments.into_iter().enumerate() {
+        let how = if number % 2 == 0 { End::KilledEngine } else { End::KilledWorker };
+        let ran = end_after(&killed, after, how);
+        assert_ne!(ran.code, 0, "{how:?} after update {after}");
+    }
+    let last = killed.run(&[]);
+    assert_eq!((last.code, logged(&last, "resumes after update").len()), (0, 1), "{:?}", last.events);
+    assert_eq!(results(&killed), results(&quiet));
+}
+
+#[test]
+fn a_training_that_is_asked_to_end_goes_on_from_there() {
+    let settings = ("batch_size: 4, epochs: 3", "checkpoint: epoch");
+    let Some(quiet) = project(settings.0, settings.1) else { return };
+    assert_eq!(quiet.run(&[]).code, 0);
+    let asked = project(settings.0, settings.1).unwrap();
+    assert_eq!(end_after(&asked, 2, End::Asked).code, 143);
+    let resumed = asked.run(&[]);
+    let told = logged(&resumed, "resumes after update");
+    // an epoch has 5 updates, so only the signal can have left a checkpoint of an update that ends none
+    assert!(told.len() == 1 && !told[0].ends_with("update 0"), "{told:?}");
+    assert_eq!(results(&asked), results(&quiet));
+}
+
+#[test]
+fn a_training_out_of_time_leaves_a_checkpoint_and_is_finished_by_the_next_run() {
+    let Some(project) = project("batch_size: 2, max_steps: 400, eval_every: 1000", "timeout: 0.5") else { return };
+    let ran = project.run(&[]);
+    assert!(ran.error("tuned").starts_with("timed out, resumable"), "{:?}", ran.error("tuned"));
+    project.edit("timeout: 0.5", "checkpoint: 1000");
+    let resumed = project.run(&[]);
+    assert_eq!((resumed.code, logged(&resumed, "resumes after update").len()), (0, 1), "{:?}", resumed.error("tuned"));
+}
+
+#[test]
+fn a_training_that_diverges_is_called_so_in_the_log_and_in_show() {
+    let diverging = "batch_size: 4, max_steps: 4, warmup: 0, lora: {alpha: 1.0e+38}";
+    let Some(project) = project(diverging, "checkpoint: 1") else { return };
+    let ran = project.run(&[]);
+    assert!(
+        ran.code == 1 && ran.error("tuned").starts_with("diverged: the gradient norm of update 1"),
+        "{:?}",
+        ran.error("tuned")
+    );
+    let end = ran.events.iter().find(|e| e["event"] == "stage_finished" && e["stage"] == "tuned").unwrap();
+    assert_eq!((end["outcome"].as_str(), end["fault"].as_str()), (Some("failed"), Some("diverged")));
+    assert!(project.says(&["show"]).lines().any(|line| line.contains("tuned") && line.contains("diverged")));
+}
+
+#[test]
+fn a_base_whose_weights_are_no_numbers_is_refused_before_any_update() {
+    let Some(project) = project("max_steps: 4", "checkpoint: 1") else { return };
+    spoil(&project.path("base/model.safetensors"));
+    let error = project.run(&[]).error("tuned");
+    assert!(error.contains("update 0 is NaN") && error.contains("are the base's weights damaged"), "{error}");
+}
+
+/// Makes the final norm of a model no number: its last four bytes, as a NaN in each of the usual types.
+fn spoil(weights: &Path) {
+    let mut bytes = std::fs::read(weights).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let names: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let end = names["model.norm.weight"]["data_offsets"][1].as_u64().unwrap() as usize + 8 + header;
+    bytes[end - 4..end].copy_from_slice(&[0xff, 0x7f, 0xff, 0x7f]);
+    std::fs::write(weights, bytes).unwrap();
+}
+
+#[test]
+fn an_adapter_brings_its_settings_and_a_key_that_differs_is_refused() {
+    let Some(project) = project("max_steps: 1, warmup: 0, lora: {r: 4, targets: [q_proj, v_proj]}", "checkpoint: 1")
+    else {
+        return;
+    };
+    let more = "  more: {use: lora-train, in: {train: parts.train, base: ./base, adapter: tuned.adapter}, with: {max_len: 256, max_steps: 1, warmup: 0, lr: 1.0e-2, checks: {eos: off, kl: off}, lora: {}}, run: {device: cpu}}\n";
+    let text = std::fs::read_to_string(project.path("watershed.yaml")).unwrap();
+    project.write("watershed.yaml", &format!("{text}{more}"));
+    let first = project.run(&[]);
+    assert_eq!((first.code, first.outcome("ran").len()), (0, 4), "{}", first.error("more"));
+    assert_eq!(logged(&first, "goes on from an adapter with r 4").len(), 1);
+    // the default, written: it is no default any more
+    project.edit("lora: {}", "lora: {r: 8}");
+    let refused = project.run(&[]);
+    assert!(refused.error("more").contains("`lora.r` is 8, the adapter's is 4"), "{:?}", refused.error("more"));
+    project.edit("lora: {r: 8}", "lora: {r: 4}");
+    assert_eq!(project.run(&[]).outcome("ran"), ["more"]);
+}
