@@ -10,10 +10,7 @@ use watershed_engine::job::{Cancel, JobEvent, Limits, Sink};
 use watershed_engine::{Job, JobInput, JobSpec, RecordType, StageError};
 
 use super::execute;
-use place::tiny_llama;
-
-#[path = "../../../../tests/it/fixture.rs"]
-mod place;
+use super::fixture::tiny_llama;
 
 /// Dropout draws from libtorch's one generator of a process: a job has a process to itself, and so has a test's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
