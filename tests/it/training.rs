@@ -97,7 +97,9 @@ fn end(engine: &mut Child, how: End) {
         End::Asked => assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0),
         // none where the engine has not started it yet: then the run ends by itself
         // SAFETY: the engine waits for its worker only after it has ended, so the number is still the worker's.
-        End::KilledWorker => worker(id).into_iter().for_each(|id| drop(unsafe { libc::kill(id, libc::SIGKILL) })),
+        End::KilledWorker => worker(id).into_iter().for_each(|id| {
+            unsafe { libc::kill(id, libc::SIGKILL) };
+        }),
     }
 }
 
