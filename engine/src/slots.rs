@@ -187,6 +187,7 @@ mod tests {
             presets: Vec::new,
             resolve: |params| Ok(params.clone()),
             ports: |_| Ports::new(),
+            settle: |_, _| None,
             check: |_| Vec::new(),
             preview: |_, _| Ok(crate::preview::Preview::default()),
             probes: |_, _, _| Vec::new(),

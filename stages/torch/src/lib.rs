@@ -18,6 +18,7 @@ mod memory;
 mod packed;
 mod peft;
 mod pick;
+mod recompute;
 mod rope;
 mod source;
 mod state;
