@@ -57,11 +57,11 @@ impl Naive {
         for layer in 0..self.config.layers {
             let part = |name: &str| format!("model.layers.{layer}.{name}");
             let attended = self.attend(layer, &self.norm(&x, &part("input_layernorm.weight")));
-            x = x + self.linear(&attended, &part("self_attn.o_proj"));
+            x += self.linear(&attended, &part("self_attn.o_proj"));
             let normed = self.norm(&x, &part("post_attention_layernorm.weight"));
             let gate = self.linear(&normed, &part("mlp.gate_proj"));
             let gated = &gate * gate.sigmoid() * self.linear(&normed, &part("mlp.up_proj"));
-            x = x + self.linear(&gated, &part("mlp.down_proj"));
+            x += self.linear(&gated, &part("mlp.down_proj"));
         }
         let head = if self.config.tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
         self.norm(&x, "model.norm.weight").matmul(&self.get(head).tr())
