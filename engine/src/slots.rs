@@ -187,8 +187,10 @@ mod tests {
             presets: Vec::new,
             resolve: |params| Ok(params.clone()),
             ports: |_| Ports::new(),
+            settle: |_, _| None,
             check: |_| Vec::new(),
             preview: |_, _| Ok(crate::preview::Preview::default()),
+            peek: |_, _, _| Ok(None),
             probes: |_, _, _| Vec::new(),
             run: |_| Ok(()),
         }

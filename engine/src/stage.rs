@@ -56,6 +56,9 @@ pub enum Home {
 #[serde(deny_unknown_fields)]
 pub struct NoRunKeys {}
 
+/// See [`Stage::settle`].
+pub type Settle = fn(&Value, &dyn Fn(&str) -> bool) -> Option<Value>;
+
 /// A kind of stage. The struct's fields are its parameters and their doc comments are the user's documentation.
 ///
 /// Derive `Serialize, Deserialize, JsonSchema, Clone, Debug`, implement `Default`, and put `#[serde(default,
@@ -152,7 +155,7 @@ pub struct Kind {
     /// See [`Stage::ports`]; takes resolved parameters.
     pub ports: fn(&Value) -> Ports,
     /// See [`Stage::settle`].
-    pub settle: fn(&Value, &dyn Fn(&str) -> bool) -> Option<Value>,
+    pub settle: Settle,
     /// See [`Stage::check`]; takes resolved parameters.
     pub check: fn(&Value) -> Vec<ParamFault>,
     /// See [`Stage::preview`]; takes resolved parameters.

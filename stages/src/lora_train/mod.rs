@@ -24,7 +24,7 @@ use crate::text::labels::{Overflow, TrainOn};
 use crate::text::order::Order;
 use crate::text::schedule::Shape;
 
-pub use choices::{Checks, Dtype, Every, Init, Level, Lora, MicroBatch, Select, Target, Variant, Word};
+pub use choices::{Checkpointing, Checks, Dtype, Every, Init, Level, Lora, MicroBatch, Select, Target, Variant, Word};
 pub use dataset::{Dataset, Files, plan, schedule};
 
 /// Trains a low-rank adapter for a LLaMA model.
@@ -135,6 +135,9 @@ impl Default for LoraTrain {
 pub struct LoraTrainRun {
     /// Rows that go through the model at once: `auto` (by tokens), or a number. Ignored under `loss_norm: micro_mean`.
     pub micro_batch: MicroBatch,
+    /// Whether each block is computed again in the backward pass instead of kept, which gives the same numbers in less memory
+    /// for a third more work: `on`, `off`, or `auto` (once memory did not suffice, before micro-batches are halved).
+    pub checkpointing: Checkpointing,
 }
 
 impl Stage for LoraTrain {

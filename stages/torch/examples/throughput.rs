@@ -55,7 +55,14 @@ fn train(model: &Model, lengths: &[usize], labels: usize) {
     let lora = Lora::new(model, &config, 1).unwrap();
     let optimizer = OptimizerConfig { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, b_lr_ratio: 1.0 };
     let mut trainer = Trainer::new(model, lora, optimizer);
-    let step = StepConfig { lr: 1e-4, max_grad_norm: 1.0, loss_norm: LossNorm::Token, accumulation: None, seed: 0 };
+    let step = StepConfig {
+        lr: 1e-4,
+        max_grad_norm: 1.0,
+        loss_norm: LossNorm::Token,
+        accumulation: None,
+        seed: 0,
+        recompute: false,
+    };
     let row = |(number, length): (usize, &usize)| {
         let start = length.saturating_sub(labels);
         Row {

@@ -49,6 +49,9 @@ impl Block {
     /// Returns the residual stream `[tokens, hidden]` after this block. With `keep`, only these tokens go on after the
     /// attention: the last block's MLP is then computed where somebody reads it.
     pub(crate) fn forward(&self, x: &Tensor, pass: &mut Pass<'_>, keep: Option<&Tensor>) -> Tensor {
+        if let Some(active) = pass.active {
+            active.enter(self.layer);
+        }
         let attended = self.attend(&rms_norm(x, &self.attention_norm, self.eps), pass);
         let (x, attended) = match keep {
             Some(keep) => (x.index_select(0, keep), attended.index_select(0, keep)),

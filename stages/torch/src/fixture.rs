@@ -148,7 +148,7 @@ impl Run {
         };
         // that the schedule gives these rates is tested where the schedule is, in `stages/src/text/schedule.rs`
         let lr = self.json["steps"][step]["lr"].as_f64().unwrap();
-        StepConfig { lr, max_grad_norm: self.number("clip"), loss_norm, accumulation: None, seed: 0 }
+        StepConfig { lr, max_grad_norm: self.number("clip"), loss_norm, accumulation: None, seed: 0, recompute: false }
     }
 
     /// Returns the micro-batches of every update.

@@ -21,6 +21,7 @@ mod packed;
 mod peft;
 mod pick;
 mod reader;
+mod recompute;
 mod rope;
 mod source;
 mod state;

@@ -98,6 +98,8 @@ pub(crate) struct Pair {
 pub(crate) struct Active<'a> {
     lora: &'a Lora,
     dropout: f64,
+    /// Seeds the dropout of each block, with the block's number.
+    seed: u64,
 }
 
 impl Target {
@@ -214,6 +216,17 @@ impl Lora {
         a.chain(self.views.iter().map(|(_, b)| b)).map(|view| view.set_requires_grad(true)).collect()
     }
 
+    /// Returns the lowest layer with an adapter.
+    pub(crate) fn lowest_layer(&self) -> usize {
+        self.pairs.iter().map(|pair| pair.layer).min().unwrap_or(0)
+    }
+
+    /// Returns the places of a layer's tensors in [`Lora::leaves`].
+    pub(crate) fn leaves_of(&self, layer: usize) -> Vec<usize> {
+        let a = self.pairs.iter().enumerate().filter(|(_, pair)| pair.layer == layer).map(|(index, _)| index);
+        a.clone().chain(a.map(|index| self.pairs.len() + index)).collect()
+    }
+
     /// Returns `B A * scale` in f32, none when the projection has no adapter.
     pub(crate) fn delta(&self, layer: usize, target: Target) -> Option<Tensor> {
         let index = self.places[layer][target as usize]?;
@@ -226,12 +239,25 @@ impl Lora {
 impl<'a> Active<'a> {
     /// The adapter as it answers: without dropout.
     pub(crate) fn still(lora: &'a Lora) -> Active<'a> {
-        Active { lora, dropout: 0.0 }
+        Active { lora, dropout: 0.0, seed: 0 }
     }
 
     /// The adapter as it learns.
-    pub(crate) fn learning(lora: &'a Lora) -> Active<'a> {
-        Active { lora, dropout: lora.config.dropout }
+    pub(crate) fn learning(lora: &'a Lora, seed: u64) -> Active<'a> {
+        Active { lora, dropout: lora.config.dropout, seed }
+    }
+
+    /// Returns the adapter.
+    pub(crate) fn lora(self) -> &'a Lora {
+        self.lora
+    }
+
+    /// Begins block `layer`: its dropout depends on nothing drawn before, so that it can be computed again.
+    pub(crate) fn enter(self, layer: usize) {
+        if self.dropout > 0.0 {
+            let bits = Draws::named(self.seed, &[b"block", &(layer as u64).to_le_bytes()]).bits();
+            tch::manual_seed(bits.cast_signed());
+        }
     }
 
     /// Returns `y + scale * dropout(x) A' B'`, or `y` when the projection has no adapter.

@@ -128,13 +128,38 @@ impl Model {
         active: Option<Active<'_>>,
         keep: &Tensor,
     ) -> Tensor {
-        let mut pass = Pass { angles: self.rope.angles(positions, self.kind()), attention, active };
-        let mut x = self.embedding.index_select(0, ids);
-        for (index, block) in self.blocks.iter().enumerate() {
-            let is_last = index + 1 == self.blocks.len();
-            x = block.forward(&x, &mut pass, is_last.then_some(keep));
+        let mut pass = self.pass(positions, attention, active);
+        let mut x = self.embed(ids);
+        for layer in 0..self.blocks.len() {
+            x = self.block(layer, &x, &mut pass, keep);
         }
-        rms_norm(&x, &self.norm, self.config.rms_eps)
+        self.normed(&x)
+    }
+
+    /// Returns what all blocks share for tokens at these positions.
+    pub(crate) fn pass<'a>(
+        &self,
+        positions: &Tensor,
+        attention: &'a mut dyn Attention,
+        active: Option<Active<'a>>,
+    ) -> Pass<'a> {
+        Pass { angles: self.rope.angles(positions, self.kind()), attention, active }
+    }
+
+    /// Returns what goes into the first block, `[ids, hidden]`.
+    pub(crate) fn embed(&self, ids: &Tensor) -> Tensor {
+        self.embedding.index_select(0, ids)
+    }
+
+    /// Returns what comes out of one block; out of the last, of the tokens `keep` alone.
+    pub(crate) fn block(&self, layer: usize, x: &Tensor, pass: &mut Pass<'_>, keep: &Tensor) -> Tensor {
+        let is_last = layer + 1 == self.blocks.len();
+        self.blocks[layer].forward(x, pass, is_last.then_some(keep))
+    }
+
+    /// Returns the hidden state that goes into the output projection.
+    pub(crate) fn normed(&self, x: &Tensor) -> Tensor {
+        rms_norm(x, &self.norm, self.config.rms_eps)
     }
 
     /// Returns the logits `[tokens, vocab]` in f32 of hidden states.
@@ -201,7 +226,7 @@ mod tests {
     #[test]
     fn logits_are_those_of_the_papers_for_every_set_of_tensors() {
         for (name, keys) in shapes() {
-            let naive = Naive::new(&keys);
+            let naive = Naive::new(&keys, Kind::Float);
             let model = Model::of(&naive, Placement { device: Device::Cpu, kind: Kind::Float }).unwrap();
             let ids = [1, 7, 23, 42, 7, 60, 5];
             let logits = model.logits(None, &ids).unwrap();

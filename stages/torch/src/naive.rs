@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use watershed_weights::LlamaConfig;
 
+use crate::draw::Draws;
 use crate::source::Source;
 use crate::{Error, Result};
 
@@ -30,20 +31,22 @@ pub(crate) fn shapes() -> [(&'static str, Value); 4] {
 }
 
 impl Naive {
-    /// Draws a model of two blocks with these keys in its `config.json`.
-    pub(crate) fn new(keys: &Value) -> Naive {
+    /// Draws a model of two blocks with these keys in its `config.json`, its numbers of type `kind`.
+    pub(crate) fn new(keys: &Value, kind: Kind) -> Naive {
         let mut json = json!({
             "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
             "vocab_size": 61, "rms_norm_eps": 1e-5, "rope_theta": 1000.0, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2
         });
         json.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         let config = LlamaConfig::of_json(Path::new("config.json"), &json).unwrap();
-        tch::manual_seed(17);
-        let draw = |shape: Vec<usize>| {
-            let shape: Vec<i64> = shape.into_iter().map(|size| size as i64).collect();
-            Tensor::randn(&shape, (Kind::Float, Device::Cpu)) * 0.3
+        // torch's generator is the process's: drawing from it would disturb the dropout of tests beside this one
+        let draw = |(name, shape): (String, Vec<usize>)| {
+            let mut draws = Draws::named(17, &[name.as_bytes()]);
+            let numbers: Vec<f32> = (0..shape.iter().product()).map(|_| (draws.normal() * 0.3) as f32).collect();
+            let shape: Vec<i64> = shape.iter().map(|size| *size as i64).collect();
+            (name, Tensor::from_slice(&numbers).view(shape.as_slice()).to_kind(kind))
         };
-        let tensors = config.tensors().into_iter().map(|(name, shape)| (name, draw(shape))).collect();
+        let tensors = config.tensors().into_iter().map(draw).collect();
         Naive { config, tensors }
     }
 
@@ -54,11 +57,11 @@ impl Naive {
         for layer in 0..self.config.layers {
             let part = |name: &str| format!("model.layers.{layer}.{name}");
             let attended = self.attend(layer, &self.norm(&x, &part("input_layernorm.weight")));
-            x = x + self.linear(&attended, &part("self_attn.o_proj"));
+            x += self.linear(&attended, &part("self_attn.o_proj"));
             let normed = self.norm(&x, &part("post_attention_layernorm.weight"));
             let gate = self.linear(&normed, &part("mlp.gate_proj"));
             let gated = &gate * gate.sigmoid() * self.linear(&normed, &part("mlp.up_proj"));
-            x = x + self.linear(&gated, &part("mlp.down_proj"));
+            x += self.linear(&gated, &part("mlp.down_proj"));
         }
         let head = if self.config.tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
         self.norm(&x, "model.norm.weight").matmul(&self.get(head).tr())

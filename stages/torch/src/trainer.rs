@@ -11,7 +11,7 @@ use crate::lora::Active;
 use crate::memory::caught;
 use crate::packed::Packed;
 use crate::state::Pending;
-use crate::{Error, Lora, Model, Result, Row, loss, state};
+use crate::{Error, Lora, Model, Result, Row, loss, recompute, state};
 
 /// What AdamW needs beyond the learning rate (Loshchilov and Hutter 2019, algorithm 2).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,8 +47,11 @@ pub struct StepConfig {
     /// Divisor under [`LossNorm::MicroMean`]; none is the number of micro-batches given (the 2023 Trainer always
     /// divided by the full accumulation).
     pub accumulation: Option<usize>,
-    /// Seeds dropout, with the update's and the micro-batch's number, so that resuming needs no generator state.
+    /// Seeds dropout, with the update's, the micro-batch's and the block's number, so that resuming needs no generator state.
     pub seed: u64,
+    /// Keeps each block's input alone and computes the block again in the backward pass: the same numbers for a third more
+    /// work and much less memory.
+    pub recompute: bool,
 }
 
 /// What one update did.
@@ -112,16 +115,7 @@ impl<'a> Trainer<'a> {
 
     fn add(&mut self, micro: &[Row], config: &StepConfig) -> Result<()> {
         let Some(mut packed) = Packed::new(self.model, micro)? else { return Ok(()) };
-        self.seed_dropout(config.seed);
-        let leaves = self.lora.leaves();
-        let hidden = forward(self.model, Some(Active::learning(&self.lora)), &mut packed);
-        let (nll, by_hidden) = {
-            let _guard = tch::no_grad_guard();
-            loss::nll_and_gradient(self.model, &hidden.detach(), &packed.targets)
-        };
-        // libtorch differentiates sums only: this one's gradient by `hidden` is `by_hidden`.
-        let lever = (&hidden * by_hidden).sum(Kind::Float);
-        let gradients = Tensor::run_backward(&[lever], &leaves, false, false);
+        let (nll, gradients) = self.differentiate(&mut packed, config);
         let flat: Vec<Tensor> = gradients.iter().map(|gradient| gradient.flatten(0, -1)).collect();
         let weight = match config.loss_norm {
             LossNorm::Token => 1.0,
@@ -131,6 +125,31 @@ impl<'a> Trainer<'a> {
         self.pending.add(&nll, &packed, weight);
         self.pending.tokens += micro.iter().map(|row| row.ids.len() as u64).sum::<u64>();
         Ok(())
+    }
+
+    /// Returns the losses `[labels]` and the gradient of their sum by each leaf.
+    fn differentiate(&self, packed: &mut Packed, config: &StepConfig) -> (Tensor, Vec<Tensor>) {
+        let active = Active::learning(&self.lora, self.dropout_seed(config.seed));
+        let losses = |hidden: &Tensor, targets: &Tensor| {
+            let _guard = tch::no_grad_guard();
+            loss::nll_and_gradient(self.model, &hidden.detach(), targets)
+        };
+        if config.recompute {
+            let (hidden, inputs) = recompute::forward(self.model, active, packed);
+            let (nll, by_hidden) = losses(&hidden, &packed.targets);
+            return (nll, recompute::gradients(self.model, active, packed, inputs, &by_hidden));
+        }
+        let leaves = self.lora.leaves();
+        let hidden = forward(self.model, Some(active), packed);
+        let (nll, by_hidden) = losses(&hidden, &packed.targets);
+        // libtorch differentiates sums only: this one's gradient by `hidden` is `by_hidden`.
+        let lever = (&hidden * by_hidden).sum(Kind::Float);
+        (nll, Tensor::run_backward(&[lever], &leaves, false, false))
+    }
+
+    fn dropout_seed(&self, seed: u64) -> u64 {
+        let parts = [self.step.to_le_bytes(), self.pending.micros.to_le_bytes()];
+        Draws::named(seed, &[b"dropout", &parts[0], &parts[1]]).bits()
     }
 
     /// Updates the adapter with the gradient added up so far.
@@ -205,14 +224,6 @@ impl<'a> Trainer<'a> {
         self.lora.refresh();
         Ok(())
     }
-
-    fn seed_dropout(&self, seed: u64) {
-        if self.lora.config().dropout > 0.0 {
-            let parts = [self.step.to_le_bytes(), self.pending.micros.to_le_bytes()];
-            let bits = Draws::named(seed, &[b"dropout", &parts[0], &parts[1]]).bits();
-            tch::manual_seed(bits.cast_signed());
-        }
-    }
 }
 
 fn check_finite(what: &'static str, step: u64, value: f64) -> Result<()> {
@@ -221,6 +232,8 @@ fn check_finite(what: &'static str, step: u64, value: f64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
     use super::*;
     use crate::evaluate;
     use crate::fixture::{Fixture, Run};
@@ -278,6 +291,12 @@ mod tests {
         assert_run("b_all_linear_rslora_micro_mean");
     }
 
+    /// Dropout draws from libtorch's one generator of a process, which a training has to itself, and so have these tests.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A trainer with dropout, so that resuming must also restore the randomness.
     fn with_dropout<'a>(model: &'a Model, run: &Run) -> Trainer<'a> {
         let config = crate::LoraConfig { dropout: 0.3, ..run.lora() };
@@ -286,6 +305,7 @@ mod tests {
 
     #[test]
     fn resumed_training_equals_the_uninterrupted_bit_for_bit() {
+        let _turn = alone();
         let Some(fixture) = Fixture::open() else { return };
         let (run, model) = (fixture.run("a_qv_token_mean"), fixture.model("model"));
         let batches = run.batches(&fixture.rows(false));
@@ -315,6 +335,7 @@ mod tests {
 
     #[test]
     fn dropout_depends_on_the_seed_and_stops_at_evaluation() {
+        let _turn = alone();
         let Some(fixture) = Fixture::open() else { return };
         let (run, model) = (fixture.run("a_qv_token_mean"), fixture.model("model"));
         let batches = run.batches(&fixture.rows(false));
@@ -345,7 +366,7 @@ mod tests {
 
     fn small(keys: &serde_json::Value) -> Model {
         let place = crate::model::Placement { device: tch::Device::Cpu, kind: Kind::Float };
-        Model::of(&crate::naive::Naive::new(keys), place).unwrap()
+        Model::of(&crate::naive::Naive::new(keys, Kind::Float), place).unwrap()
     }
 
     /// Two rows, of which the second is trained on whole.
@@ -358,8 +379,14 @@ mod tests {
         vec![row(&[1, 7, 23, 42, 9, 2], 3), row(&[1, 50, 4, 2], 1)]
     }
 
-    const STEP: StepConfig =
-        StepConfig { lr: 0.01, max_grad_norm: 0.0, loss_norm: LossNorm::Token, accumulation: None, seed: 9 };
+    const STEP: StepConfig = StepConfig {
+        lr: 0.01,
+        max_grad_norm: 0.0,
+        loss_norm: LossNorm::Token,
+        accumulation: None,
+        seed: 9,
+        recompute: false,
+    };
 
     /// The gradient of the same loss, by autograd through whole logits.
     fn by_autograd(trainer: &Trainer, rows: &[Row]) -> Tensor {
@@ -387,6 +414,44 @@ mod tests {
         }
     }
 
+    /// Trains three updates with dropout, and returns the adapter's numbers and the losses.
+    fn three_updates(model: &Model, lora: Lora, recompute: bool) -> (Vec<f32>, Vec<StepReport>) {
+        let optimizer = OptimizerConfig { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, b_lr_ratio: 1.0 };
+        let mut trainer = Trainer::new(model, lora, optimizer);
+        let micros: Vec<Vec<Row>> = two_rows().into_iter().map(|row| vec![row]).chain([two_rows()]).collect();
+        let config = StepConfig { recompute, ..STEP };
+        let reports = (0..3).map(|_| trainer.step(&micros, &config).unwrap()).collect();
+        (trainer.lora.numbers(), reports)
+    }
+
+    #[test]
+    fn computing_blocks_again_gives_the_same_bytes_dropout_included() {
+        let _turn = alone();
+        for (name, keys) in crate::naive::shapes() {
+            for kind in [Kind::Float, Kind::BFloat16] {
+                let place = crate::model::Placement { device: tch::Device::Cpu, kind };
+                let model = Model::of(&crate::naive::Naive::new(&keys, kind), place).unwrap();
+                let trained = |recompute| three_updates(&model, on(&model, 0.3, 1.0).lora, recompute);
+                assert!(trained(true) == trained(false), "{name} in {kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn adapter_of_the_upper_block_alone_is_trained_the_same_by_computing_again() {
+        let _turn = alone();
+        let model = small(&crate::naive::shapes()[1].1);
+        let folder = tempfile::tempdir().unwrap();
+        on(&model, 0.3, 1.0).lora.save(folder.path(), "base").unwrap();
+        let path = folder.path().join("adapter_model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        let mut tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors();
+        tensors.retain(|(name, _)| name.contains("layers.1."));
+        std::fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+        let trained = |recompute| three_updates(&model, Lora::load(folder.path(), &model).unwrap(), recompute);
+        assert!(trained(true) == trained(false));
+    }
+
     #[test]
     fn lora_plus_moves_b_sixteen_times_as_far() {
         let model = small(&crate::naive::shapes()[0].1);
@@ -406,6 +471,7 @@ mod tests {
 
     #[test]
     fn update_that_fails_leaves_the_state_of_the_one_before() {
+        let _turn = alone();
         let model = small(&crate::naive::shapes()[0].1);
         let (mut once, mut twice) = (on(&model, 0.3, 1.0), on(&model, 0.3, 1.0));
         let spoilt = Row { ids: vec![1, 900, 2], labels: vec![true; 3], response_start: 0 };
@@ -428,6 +494,7 @@ mod tests {
 
     #[test]
     fn update_without_labels_is_refused() {
+        let _turn = alone();
         let Some(fixture) = Fixture::open() else { return };
         let (run, model) = (fixture.run("a_qv_token_mean"), fixture.model("model"));
         let mut row = fixture.rows(false)[0].clone();

@@ -22,12 +22,23 @@ pub fn load(job: &Job, dtype: Dtype) -> Result<Model, StageError> {
     tch::set_num_threads(i32::try_from(limits.cpus.max(1)).unwrap_or(1));
     // The pool that small products run on; a process's second job finds it made.
     rayon::ThreadPoolBuilder::new().num_threads(limits.cpus.max(1)).build_global().ok();
+    if dtype == Dtype::Bf16 && matches!(choice, Choice::Cpu) && !has_fast_bf16() {
+        job.warn("this processor has no instructions for bf16, which takes it a hundred times as long as `dtype: f32`");
+    }
     let compute = match dtype {
         Dtype::F32 => Compute::F32,
         Dtype::Bf16 => Compute::Bf16,
     };
     let files = ModelFiles::open(job.input("base")?).map_err(|e| StageError::failed(e.to_string()))?;
     Model::load(&files, compute, device).map_err(failed)
+}
+
+/// Says whether libtorch multiplies bf16 matrices with oneDNN here, which asks for AVX-512 on x86.
+fn has_fast_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bw");
+    #[cfg(not(target_arch = "x86_64"))]
+    true
 }
 
 /// Returns what `base_model_name_or_path` says: the digest of the base's contents, the same on every machine.

@@ -9,10 +9,7 @@ use watershed_stages::export::Export;
 use watershed_torch::{Compute, Lora, Model};
 use watershed_weights::ModelFiles;
 
-use place::{json as fixture_json, tiny_llama};
-
-#[path = "../../../../tests/it/fixture.rs"]
-mod place;
+use super::fixture::{json as fixture_json, tiny_llama};
 
 fn load(path: &Path) -> Model {
     Model::load(&ModelFiles::open(path).unwrap(), Compute::F32, Device::Cpu).unwrap()

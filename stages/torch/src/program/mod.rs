@@ -8,6 +8,9 @@ mod curves;
 mod evaluation;
 #[cfg(test)]
 mod exported;
+#[cfg(test)]
+#[path = "../../../../tests/it/fixture.rs"]
+mod fixture;
 mod generate;
 mod rank;
 mod receipt;

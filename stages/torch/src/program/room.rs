@@ -1,11 +1,12 @@
-//! How many rows go through the model at once, and fewer of them when memory does not suffice.
+//! How many rows go through the model at once, and what gives way when memory does not suffice.
 //!
+//! First blocks are computed twice instead of kept, which changes no bit; then micro-batches are halved.
 //! Which rows form an update is decided elsewhere and stays: a smaller micro-batch is the same update in more parts, equal
 //! but for rounding. Under `loss_norm: micro_mean` the parts belong to the result, so there nothing is halved.
 
 use serde_json::{Value, json};
 use watershed_engine::{Job, StageError};
-use watershed_stages::lora_train::{LoraTrain, LoraTrainRun, MicroBatch};
+use watershed_stages::lora_train::{Checkpointing, LoraTrain, LoraTrainRun, MicroBatch};
 use watershed_stages::text::batch::{self, LossNorm};
 use watershed_torch::Error;
 
@@ -24,6 +25,9 @@ pub struct Room {
     /// Tokens of the shortest row: when two of it are too many, no row has company any more.
     shortest: usize,
     is_fixed: bool,
+    may_recompute: bool,
+    /// Whether blocks are computed again in the backward pass.
+    pub recompute: bool,
     /// How often memory did not suffice.
     pub halvings: u32,
 }
@@ -36,6 +40,8 @@ impl Room {
             budget: BUDGET[usize::from(job.spec().limits.device == "cuda")],
             shortest: lengths.iter().copied().min().unwrap_or(1).max(1),
             is_fixed: params.loss_norm == LossNorm::MicroMean,
+            may_recompute: run.checkpointing == Checkpointing::Auto,
+            recompute: run.checkpointing == Checkpointing::On,
             halvings: 0,
         }
     }
@@ -61,7 +67,8 @@ impl Room {
         }
     }
 
-    /// Makes `attempt` until memory suffices, each time with micro-batches half as large; tells `tell` of each.
+    /// Makes `attempt` until memory suffices: computing blocks again, then with micro-batches half as large each time; tells
+    /// `tell` of each.
     ///
     /// # Errors
     /// Those of `attempt`; and when micro-batches must not or cannot be smaller.
@@ -72,10 +79,18 @@ impl Room {
     ) -> Result<T, StageError> {
         loop {
             match attempt(self) {
-                Err(Error::OutOfMemory(why)) => self.halve(&why).map(&tell)?,
+                Err(Error::OutOfMemory(why)) => self.give_way(&why).map(&tell)?,
                 done => return done.map_err(failed),
             }
         }
+    }
+
+    fn give_way(&mut self, why: &str) -> Result<String, StageError> {
+        if self.may_recompute && !self.recompute {
+            self.recompute = true;
+            return Ok(format!("out of memory: {why}; goes on with `run.checkpointing: on`, a third slower"));
+        }
+        self.halve(why)
     }
 
     fn halve(&mut self, why: &str) -> Result<String, StageError> {
@@ -113,7 +128,7 @@ mod tests {
     use super::*;
 
     fn room(choice: MicroBatch) -> Room {
-        Room { choice, budget: 64, shortest: 10, is_fixed: false, halvings: 0 }
+        Room { choice, budget: 64, shortest: 10, is_fixed: false, may_recompute: false, recompute: false, halvings: 0 }
     }
 
     /// Says that more than `most` rows at once are too many.
@@ -144,6 +159,18 @@ mod tests {
         for choice in [MicroBatch::default(), MicroBatch::Rows(4)] {
             let error = room(choice).fit(with_room_for(0), |_| {}).unwrap_err().to_string();
             assert!(error.contains("one row at once") && error.contains("`max_len`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn blocks_are_computed_again_before_anything_is_halved() {
+        for is_fixed in [false, true] {
+            let mut room = Room { may_recompute: true, is_fixed, ..room(MicroBatch::Rows(4)) };
+            let fits =
+                |room: &Room| if room.recompute { Ok(()) } else { Err(Error::OutOfMemory("asked for 9 bytes".into())) };
+            let told = RefCell::new(String::new());
+            room.fit(fits, |text| *told.borrow_mut() = text).unwrap();
+            assert!(room.halvings == 0 && told.borrow().contains("`run.checkpointing: on`"), "{told:?}");
         }
     }
 

@@ -10,10 +10,7 @@ use watershed_engine::job::{Cancel, JobEvent, Limits, Sink};
 use watershed_engine::{Job, JobInput, JobSpec, RecordType, StageError};
 
 use super::execute;
-use place::tiny_llama;
-
-#[path = "../../../../tests/it/fixture.rs"]
-mod place;
+use super::fixture::tiny_llama;
 
 /// Dropout draws from libtorch's one generator of a process: a job has a process to itself, and so has a test's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -46,6 +43,8 @@ pub(super) struct Project {
     pub(super) base: PathBuf,
     /// `run.checkpoint`.
     cadence: &'static str,
+    /// The other `run` keys.
+    keys: Value,
     /// What the last job told.
     told: Mutex<Vec<JobEvent>>,
 }
@@ -70,7 +69,13 @@ impl Project {
             row
         });
         std::fs::write(folder.path().join("prompts.jsonl"), lines(&unlabelled.collect::<Vec<_>>(), 64)).unwrap();
-        Some(Project { folder, base: tiny_llama("model")?, cadence: "epoch", told: Mutex::default() })
+        Some(Project {
+            folder,
+            base: tiny_llama("model")?,
+            cadence: "epoch",
+            keys: Value::Null,
+            told: Mutex::default(),
+        })
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -98,6 +103,7 @@ impl Project {
         let spec = JobSpec {
             kind: kind.into(),
             params,
+            run: self.keys.clone(),
             inputs: inputs.iter().map(|(port, path)| (port.to_string(), vec![input(path)])).collect(),
             outputs: ports.iter().map(|port| (port.to_string(), out.join(port))).collect(),
             checkpoint: Some(out.join("checkpoint")),
@@ -476,6 +482,15 @@ fn a_tuned_model_that_answers_as_its_base_is_refused() {
     assert!(error.contains("answers as the base does (KL") && error.contains("`checks.kl: warn`"), "{error}");
     project.train(still("warn"), "warned", 0).unwrap();
     assert!(project.logged("warn")[0].contains("answers as the base does"));
+}
+
+#[test]
+fn checkpointing_changes_no_byte() {
+    let Some(mut project) = Project::new() else { return };
+    let kept = project.train(params(), "kept", 0).unwrap();
+    project.keys = json!({"checkpointing": "on"});
+    let again = project.train(params(), "again", 0).unwrap();
+    assert!(data(&kept) == data(&again));
 }
 
 #[test]

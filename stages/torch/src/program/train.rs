@@ -193,12 +193,14 @@ impl<'a> Training<'a> {
             loss_norm: if is_micro_mean { LossNorm::MicroMean } else { LossNorm::Token },
             accumulation: is_micro_mean.then_some(update.divisor),
             seed: self.params.seed,
+            recompute: false,
         };
         let rows = self.drawn(update);
         let (trainer, lengths, job) = (&mut self.trainer, &self.lengths, self.job);
         let encoded = |micro: &Vec<usize>| micro.iter().map(|&row| self.rows[row].clone()).collect();
         let attempt = |room: &Room| {
             let micros = if is_micro_mean { update.micro.clone() } else { room.cut(&rows, lengths) };
+            let config = StepConfig { recompute: room.recompute, ..config };
             trainer.step(&micros.iter().map(encoded).collect::<Vec<Vec<Row>>>(), &config)
         };
         let report = self.room.fit(attempt, |text| job.warn(text))?;
