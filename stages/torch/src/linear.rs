@@ -36,7 +36,11 @@ impl Linear {
 
     /// Returns each projection of `x` `[tokens, in]`, `[tokens, out]`, adapters added.
     pub(crate) fn forward(&self, x: &Tensor, layer: usize, active: Option<Active<'_>>) -> Vec<Tensor> {
-        let y = narrow::linear(x, &self.weight, self.bias.as_ref());
+        // Training keeps to one product, so that a block computed again gives the same bits.
+        let y = match active {
+            Some(active) if active.learns() => x.linear(&self.weight, self.bias.as_ref()),
+            _ => narrow::linear(x, &self.weight, self.bias.as_ref()),
+        };
         let sizes: Vec<i64> = self.parts.iter().map(|(_, out)| *out).collect();
         let parts = if sizes.len() == 1 { vec![y] } else { y.split_with_sizes(sizes, -1) };
         let Some(active) = active else { return parts };

@@ -100,6 +100,7 @@ pub(crate) struct Active<'a> {
     dropout: f64,
     /// Seeds the dropout of each block, with the block's number.
     seed: u64,
+    learns: bool,
 }
 
 impl Target {
@@ -239,12 +240,17 @@ impl Lora {
 impl<'a> Active<'a> {
     /// The adapter as it answers: without dropout.
     pub(crate) fn still(lora: &'a Lora) -> Active<'a> {
-        Active { lora, dropout: 0.0, seed: 0 }
+        Active { lora, dropout: 0.0, seed: 0, learns: false }
     }
 
     /// The adapter as it learns.
     pub(crate) fn learning(lora: &'a Lora, seed: u64) -> Active<'a> {
-        Active { lora, dropout: lora.config.dropout, seed }
+        Active { lora, dropout: lora.config.dropout, seed, learns: true }
+    }
+
+    /// Says whether gradients will be asked for, now or when the pass is computed again.
+    pub(crate) fn learns(self) -> bool {
+        self.learns
     }
 
     /// Returns the adapter.
