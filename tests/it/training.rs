@@ -194,7 +194,7 @@ fn a_base_whose_weights_are_no_numbers_is_refused_before_any_update() {
     let Some(project) = project("max_steps: 4", "checkpoint: 1") else { return };
     spoil(&project.path("base/model.safetensors"));
     let error = project.run(&[]).error("tuned");
-    assert!(error.contains("update 0 is NaN") && error.contains("are the base's weights damaged"), "{error}");
+    assert!(error.contains("holds numbers that are not finite: fetch the model again"), "{error}");
 }
 
 /// Makes the final norm of a model no number: its last four bytes, as a NaN in each of the usual types.

@@ -314,7 +314,7 @@ fn with_worker(death: &str) -> Project {
     );
     project.write("tokenizer.json", include_str!("../../../templates/tokenizer.json"));
     project.write("data.jsonl", &rows(3));
-    let hello = r#"{"worker": "hello", "protocol": 1, "build": "BUILD", "kinds": [["generate", 1]]}"#;
+    let hello = r#"{"worker": "hello", "protocol": 1, "build": "BUILD", "kinds": [["generate", 2]]}"#;
     let hello = hello.replace("BUILD", env!("CARGO_PKG_VERSION"));
     project.write(
         "bin/watershed-torch",
