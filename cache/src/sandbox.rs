@@ -1,8 +1,8 @@
 //! Private folders of executions, emptied and used again, each time under a new name: who survived the execution before and
 //! remembers a path writes nowhere.
 //!
-//! On ext4 a file or folder that is made looks past every one that went in the last five seconds, so that folders made and
-//! removed for each of a thousand small stages cost more than the stages do.
+//! On ext4 a file or folder that is made looks past every one that went in the last minutes, so that folders made and
+//! removed for each of a thousand small stages cost as much as the stages do (bench/README.md).
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -31,6 +31,7 @@ pub struct Sandbox {
     idle: Arc<Idle>,
 }
 
+/// Cleared sandboxes, each with the folders inside it.
 #[derive(Debug, Default)]
 struct Idle(Mutex<Vec<(PathBuf, &'static [&'static str])>>);
 
@@ -162,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    const INSIDE: &[&str] = &["out", "home", "home/work"];
+    const INSIDE: &[&str] = &["out", "scratch", "scratch/work"];
 
     /// Returns all there is, sorted.
     fn listed(folder: &Path) -> Vec<String> {
@@ -199,22 +200,22 @@ mod tests {
     #[test]
     fn what_a_stage_leaves_is_gone_when_the_next_one_gets_its_folder() {
         let (is_same, found) = next(|path| {
-            fs::write(path.join("home/.log"), "text").unwrap();
-            fs::create_dir_all(path.join("home/work/a/b")).unwrap();
+            fs::write(path.join("scratch/.log"), "text").unwrap();
+            fs::create_dir_all(path.join("scratch/work/a/b")).unwrap();
             std::os::unix::fs::symlink("/nowhere", path.join("out/link")).unwrap();
         });
-        assert_eq!(found, ["home", "home/work", "out"]);
+        assert_eq!(found, ["out", "scratch", "scratch/work"]);
         assert!(is_same);
     }
 
     #[test]
     fn a_folder_that_a_stage_changed_is_not_used_again() {
         let changes: [fn(&Path); 3] = [
-            |path| fs::set_permissions(path.join("home/work"), Permissions::from_mode(0o500)).unwrap(),
-            |path| fs::remove_dir(path.join("home/work")).unwrap(),
+            |path| fs::set_permissions(path.join("scratch/work"), Permissions::from_mode(0o500)).unwrap(),
+            |path| fs::remove_dir(path.join("scratch/work")).unwrap(),
             |path| {
                 fs::remove_dir(path.join("out")).unwrap();
-                std::os::unix::fs::symlink(path.join("home"), path.join("out")).unwrap();
+                std::os::unix::fs::symlink(path.join("scratch"), path.join("out")).unwrap();
             },
         ];
         for change in changes {

@@ -6,7 +6,7 @@ use crate::fixture::{copy, tiny_llama, weights};
 use crate::project::{Project, rows};
 
 /// `rows -> tuned -> answers` on the base `./base`: a copy of the fixture, spoilt by the caller.
-fn project(spoil: impl FnOnce(&Path)) -> Option<Project> {
+pub fn project(spoil: impl FnOnce(&Path)) -> Option<Project> {
     let model = tiny_llama("model")?;
     let project = Project::new(
         "stages:

@@ -1,22 +1,7 @@
 //! `peek`: a row as the model sees it, before anything is trained.
 
-use crate::fixture::{copy, tiny_llama};
-use crate::project::{Project, rows};
-
-/// `rows -> tuned -> answers` on the base `./base`.
-fn project() -> Option<Project> {
-    let model = tiny_llama("model")?;
-    let project = Project::new(
-        "stages:
-  rows:    {use: examples, in: {files: ./data.jsonl}}
-  tuned:   {use: lora-train, in: {train: rows, base: ./base}, with: {max_len: 64, max_steps: 2}, run: {device: cpu}}
-  answers: {use: generate, in: {base: ./base, prompts: rows}, run: {device: cpu}}
-",
-    );
-    project.write("data.jsonl", &rows(8));
-    copy(&model, &project.path("base"));
-    Some(project)
-}
+use crate::model::project;
+use crate::project::Project;
 
 fn refusal(project: &Project, words: &[&str]) -> (Option<i32>, String) {
     let output = project.watershed(words);
@@ -25,7 +10,7 @@ fn refusal(project: &Project, words: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn a_training_row_shows_what_is_read_and_what_is_learned() {
-    let Some(project) = project() else { return };
+    let Some(project) = project(|_| {}) else { return };
     let (code, text) = refusal(&project, &["peek", "tuned"]);
     assert!(code == Some(1) && text.contains("`rows` has to run first: `watershed run rows`"), "{text}");
     assert_eq!(project.run(&["rows"]).code, 0);
@@ -42,7 +27,7 @@ fn a_training_row_shows_what_is_read_and_what_is_learned() {
 
 #[test]
 fn a_cut_answer_is_seen_and_a_prompt_is_exact() {
-    let Some(project) = project() else { return };
+    let Some(project) = project(|_| {}) else { return };
     assert_eq!(project.run(&["rows"]).code, 0);
     let set = ["--set", "tuned.max_len=40", "--set", "tuned.overflow=truncate"];
     let text = project.says(&[&["peek", "tuned", "--row", "worst"][..], &set].concat());
@@ -53,7 +38,7 @@ fn a_cut_answer_is_seen_and_a_prompt_is_exact() {
 
 #[test]
 fn what_cannot_be_shown_is_said() {
-    let Some(project) = project() else { return };
+    let Some(project) = project(|_| {}) else { return };
     assert_eq!(project.run(&["rows"]).code, 0);
     for (words, wanted, text) in [
         (vec!["peek", "tuned", "--row", "9"], 1, "there is no row 9: `train` has 8"),

@@ -6,7 +6,6 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement for people, not a part of the product")]
 
 use std::ffi::c_void;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
@@ -14,11 +13,10 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tch::{Cuda, Device, Kind, Tensor};
 use watershed_torch::device::{self, Choice};
-use watershed_torch::{
-    Answer, Compute, GenerateConfig, Init, Lora, LoraConfig, LossNorm, Mode, Model, OptimizerConfig, Prompt, Row,
-    Scaling, StepConfig, Target, Trainer, Watch, generate,
-};
+use watershed_torch::{Compute, Model, Row, Target, generate};
 use watershed_weights::LlamaConfig;
+
+mod work;
 
 /// Updates to time, after as many as warm up.
 const UPDATES: usize = 4;
@@ -204,35 +202,13 @@ fn timed(device: Device, work: impl Fn() -> Tensor) -> f64 {
 /// Trains as a job does. Micro-batches of rows with the last `labels` tokens labelled.
 fn train(model: &Model, rows: usize, length: usize, labels: usize) -> Value {
     let dropout = std::env::var("DROPOUT").ok().and_then(|text| text.parse().ok()).unwrap_or(0.05);
-    let config = LoraConfig {
-        r: 8,
-        alpha: 16.0,
-        dropout,
-        targets: vec![Target::Q, Target::V],
-        scaling: Scaling::Lora,
-        init: Init::Kaiming,
-    };
-    let lora = Lora::new(model, &config, 1).unwrap();
-    let optimizer = OptimizerConfig { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, b_lr_ratio: 1.0 };
-    let mut trainer = Trainer::new(model, lora, optimizer);
-    let step = StepConfig {
-        lr: 1e-4,
-        max_grad_norm: 1.0,
-        loss_norm: LossNorm::Token,
-        accumulation: None,
-        seed: 0,
-        recompute: false,
-    };
-    let row = |number: usize| {
-        let ids = ids(model, number, length);
-        Row { ids, labels: (0..length).map(|at| at >= length - labels).collect(), response_start: length - labels }
-    };
-    let micro: Vec<Row> = (0..rows).map(row).collect();
+    let mut trainer = work::trainer(model, vec![Target::Q, Target::V], dropout);
+    let micro: Vec<Row> = (0..rows).map(|number| work::row(model, number, length, labels)).collect();
     let mut losses = Vec::new();
     let mut seconds = Vec::new();
     for _ in 0..WARM + UPDATES {
         let clock = Instant::now();
-        losses.push(trainer.step(std::slice::from_ref(&micro), &step).unwrap().loss);
+        losses.push(trainer.step(std::slice::from_ref(&micro), &work::STEP).unwrap().loss);
         sync(model.device());
         seconds.push(clock.elapsed().as_secs_f64());
     }
@@ -243,23 +219,12 @@ fn train(model: &Model, rows: usize, length: usize, labels: usize) -> Value {
 
 /// Generates twice, the first time to warm up; a third time for one token alone, which tells the prompts' share.
 fn write(model: &Model, rows: usize, length: usize, new: usize) -> Value {
-    let prompt =
-        |number: usize| Prompt { id: number.to_string(), sample: 0, ids: ids(model, number, length), input: vec![] };
-    let prompts: Vec<Prompt> = (0..rows).map(prompt).collect();
+    let prompts = work::prompts(model, rows, length);
     let seconds = |new: usize| {
-        let config = GenerateConfig {
-            max_new_tokens: new,
-            mode: Mode::Greedy,
-            repetition_penalty: 1.0,
-            no_repeat_ngram: 0,
-            input_no_repeat_ngram: 0,
-            stop_ids: vec![],
-            seed: 0,
-            batch_tokens: 1 << 20,
-        };
+        let config = work::greedy(new);
         sync(model.device());
         let clock = Instant::now();
-        generate(model, None, &prompts, &config, &mut Ignore).unwrap();
+        generate(model, None, &prompts, &config, &mut work::Ignore).unwrap();
         sync(model.device());
         clock.elapsed().as_secs_f64()
     };
@@ -273,19 +238,6 @@ fn write(model: &Model, rows: usize, length: usize, new: usize) -> Value {
         "decode_tokens_per_s": (rows * (new - 1)) as f64 / (whole - prefill),
         "bytes_a_step": config.matmul_parameters() * 2 + kv_bytes as u64, "steps": new - 1,
         "used_bytes": used_bytes(), "cpu_seconds": cpu_seconds()})
-}
-
-/// The ids of `throughput` and of `gpu_peer.py`.
-fn ids(model: &Model, row: usize, length: usize) -> Vec<u32> {
-    (0..length).map(|at| ((at * 7919 + row * 104_729 + 17) % model.config().vocab) as u32).collect()
-}
-
-struct Ignore;
-
-impl Watch for Ignore {
-    fn done(&mut self, _answer: Answer) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
 }
 
 fn median(numbers: &[f64]) -> f64 {

@@ -5,16 +5,14 @@
 //! wall time there depends on the neighbours.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement for people, not a part of the product")]
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
 use tch::Device;
-use watershed_torch::{
-    Answer, Compute, GenerateConfig, Init, Lora, LoraConfig, LossNorm, Mode, Model, OptimizerConfig, Prompt, Row,
-    Scaling, StepConfig, Target, Trainer, Watch, generate,
-};
+use watershed_torch::{Compute, Model, Row, Target, generate};
 use watershed_weights::ModelFiles;
+
+mod work;
 
 /// Updates to time; the first is thrown away.
 const UPDATES: usize = 4;
@@ -44,71 +42,23 @@ fn varied(rows: usize, length: usize) -> Vec<usize> {
 }
 
 fn train(model: &Model, lengths: &[usize], labels: usize) {
-    let config = LoraConfig {
-        r: 8,
-        alpha: 16.0,
-        dropout: 0.05,
-        targets: if std::env::var("ALL").is_ok() { Target::ALL.to_vec() } else { vec![Target::Q, Target::V] },
-        scaling: Scaling::Lora,
-        init: Init::Kaiming,
-    };
-    let lora = Lora::new(model, &config, 1).unwrap();
-    let optimizer = OptimizerConfig { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, b_lr_ratio: 1.0 };
-    let mut trainer = Trainer::new(model, lora, optimizer);
-    let step = StepConfig {
-        lr: 1e-4,
-        max_grad_norm: 1.0,
-        loss_norm: LossNorm::Token,
-        accumulation: None,
-        seed: 0,
-        recompute: false,
-    };
-    let row = |(number, length): (usize, &usize)| {
-        let start = length.saturating_sub(labels);
-        Row {
-            ids: ids(model, number, *length),
-            labels: (0..*length).map(|at| at >= start).collect(),
-            response_start: start,
-        }
-    };
-    let micro: Vec<Row> = lengths.iter().enumerate().map(row).collect();
+    let targets = if std::env::var("ALL").is_ok() { Target::ALL.to_vec() } else { vec![Target::Q, Target::V] };
+    let mut trainer = work::trainer(model, targets, 0.05);
+    let rows = lengths.iter().enumerate();
+    let micro: Vec<Row> = rows.map(|(number, length)| work::row(model, number, *length, labels)).collect();
     for update in 0..UPDATES {
         let clock = Clock::start();
-        let report = trainer.step(std::slice::from_ref(&micro), &step).unwrap();
+        let report = trainer.step(std::slice::from_ref(&micro), &work::STEP).unwrap();
         println!("update {update}: loss {:.4}, {}", report.loss, clock.per_second(report.tokens as usize));
     }
 }
 
 fn write(model: &Model, rows: usize, length: usize, new: usize) {
-    let prompt =
-        |number: usize| Prompt { id: number.to_string(), sample: 0, ids: ids(model, number, length), input: vec![] };
-    let prompts: Vec<Prompt> = (0..rows).map(prompt).collect();
-    let config = GenerateConfig {
-        max_new_tokens: new,
-        mode: Mode::Greedy,
-        repetition_penalty: 1.0,
-        no_repeat_ngram: 0,
-        input_no_repeat_ngram: 0,
-        stop_ids: vec![],
-        seed: 0,
-        batch_tokens: 1 << 20,
-    };
+    let (prompts, config) = (work::prompts(model, rows, length), work::greedy(new));
     for _ in 0..3 {
         let clock = Clock::start();
-        generate(model, None, &prompts, &config, &mut Ignore).unwrap();
+        generate(model, None, &prompts, &config, &mut work::Ignore).unwrap();
         println!("{} prompts: {}", rows, clock.per_second(rows * new));
-    }
-}
-
-fn ids(model: &Model, row: usize, length: usize) -> Vec<u32> {
-    (0..length).map(|at| ((at * 7919 + row * 104_729 + 17) % model.config().vocab) as u32).collect()
-}
-
-struct Ignore;
-
-impl Watch for Ignore {
-    fn done(&mut self, _answer: Answer) -> ControlFlow<()> {
-        ControlFlow::Continue(())
     }
 }
 

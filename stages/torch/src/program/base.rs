@@ -23,7 +23,7 @@ pub fn load(job: &Job, dtype: Dtype) -> Result<Model, StageError> {
     // The pool that small products run on; a process's second job finds it made.
     rayon::ThreadPoolBuilder::new().num_threads(limits.cpus.max(1)).build_global().ok();
     if dtype == Dtype::Bf16 && matches!(choice, Choice::Cpu) && !has_fast_bf16() {
-        job.warn("this processor has no instructions for bf16, which takes it a hundred times as long as `dtype: f32`");
+        job.warn("this processor has no instructions for bf16, which takes it dozens of times as long as f32; set `dtype: f32`");
     }
     let compute = match dtype {
         Dtype::F32 => Compute::F32,

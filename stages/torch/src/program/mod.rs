@@ -12,6 +12,8 @@ mod exported;
 #[path = "../../../../tests/it/fixture.rs"]
 mod fixture;
 mod generate;
+#[cfg(test)]
+mod project;
 mod rank;
 mod receipt;
 mod room;

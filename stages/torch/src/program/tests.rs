@@ -2,144 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
-use watershed_engine::job::{Cancel, JobEvent, Limits, Sink};
-use watershed_engine::{Job, JobInput, JobSpec, RecordType, StageError};
+use watershed_engine::StageError;
+use watershed_engine::job::JobEvent;
 
-use super::execute;
-use super::fixture::tiny_llama;
-
-/// Dropout draws from libtorch's one generator of a process: a job has a process to itself, and so has a test's.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// Cancels a job once it has told `after` updates or finished answers (0 never does), and keeps what it tells.
-struct Listener<'a> {
-    after: u64,
-    seen: AtomicU64,
-    cancel: Cancel,
-    told: &'a Mutex<Vec<JobEvent>>,
-}
-
-impl Sink for Listener<'_> {
-    fn emit(&self, event: JobEvent) {
-        let counts = match &event {
-            JobEvent::Metric { values, .. } => values.contains_key("lr"),
-            JobEvent::Progress { unit, .. } => unit == "answers",
-            _ => false,
-        };
-        if counts && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.after {
-            self.cancel.cancel();
-        }
-        self.told.lock().unwrap().push(event);
-    }
-}
-
-/// A project folder with training and validation rows of the fixture.
-pub(super) struct Project {
-    folder: tempfile::TempDir,
-    pub(super) base: PathBuf,
-    /// `run.checkpoint`.
-    cadence: &'static str,
-    /// The other `run` keys.
-    keys: Value,
-    /// What the last job told.
-    told: Mutex<Vec<JobEvent>>,
-}
-
-impl Project {
-    pub(super) fn new() -> Option<Project> {
-        let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(tiny_llama("dataset.json")?).unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let lines = |rows: &[Value], from: usize| -> String {
-            let line = |(i, row): (usize, &Value)| {
-                let mut row = row.clone();
-                row["id"] = (i + from).to_string().into();
-                row["source"] = if i % 3 == 0 { "alpaca" } else { "reviews" }.into();
-                format!("{row}\n")
-            };
-            rows.iter().enumerate().map(line).collect()
-        };
-        std::fs::write(folder.path().join("train.jsonl"), lines(&rows[..32], 0)).unwrap();
-        std::fs::write(folder.path().join("val.jsonl"), lines(&rows[64..72], 64)).unwrap();
-        let unlabelled = rows[64..72].iter().cloned().map(|mut row| {
-            row.as_object_mut().unwrap().remove("output");
-            row
-        });
-        std::fs::write(folder.path().join("prompts.jsonl"), lines(&unlabelled.collect::<Vec<_>>(), 64)).unwrap();
-        Some(Project {
-            folder,
-            base: tiny_llama("model")?,
-            cadence: "epoch",
-            keys: Value::Null,
-            told: Mutex::default(),
-        })
-    }
-
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    pub(super) fn run(
-        &self,
-        kind: &str,
-        params: Value,
-        inputs: &[(&str, PathBuf)],
-        out: &str,
-        after: u64,
-    ) -> Result<PathBuf, StageError> {
-        let out = self.path(out);
-        std::fs::create_dir_all(&out).unwrap();
-        let ports = ["adapter", "last", "curves", "receipt", "timing", "samples", "answers", "report", "ranking"];
-        let input = |path: &PathBuf| JobInput {
-            label: "x".into(),
-            path: path.clone(),
-            digest: "d1".into(),
-            record: RecordType::Bytes,
-            gathered: false,
-        };
-        let spec = JobSpec {
-            kind: kind.into(),
-            params,
-            run: self.keys.clone(),
-            inputs: inputs.iter().map(|(port, path)| (port.to_string(), vec![input(path)])).collect(),
-            outputs: ports.iter().map(|port| (port.to_string(), out.join(port))).collect(),
-            checkpoint: Some(out.join("checkpoint")),
-            limits: Limits { checkpoint: self.cadence.into(), ..Limits::default() },
-            ..JobSpec::default()
-        };
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let cancel = Cancel::default();
-        self.told.lock().unwrap().clear();
-        let sink = Listener { after, seen: AtomicU64::new(0), cancel: cancel.clone(), told: &self.told };
-        execute(&Job::new(spec, &sink, cancel)).map(|()| out)
-    }
-
-    fn inputs(&self) -> Vec<(&'static str, PathBuf)> {
-        vec![("train", self.path("train.jsonl")), ("val", self.path("val.jsonl")), ("base", self.base.clone())]
-    }
-
-    fn train(&self, params: Value, out: &str, after: u64) -> Result<PathBuf, StageError> {
-        self.run("lora-train", params, &self.inputs(), out, after)
-    }
-
-    /// Trains on from the adapter in this folder.
-    fn train_on(&self, adapter: &Path, params: Value, out: &str) -> Result<PathBuf, StageError> {
-        let inputs = [self.inputs(), vec![("adapter", adapter.to_path_buf())]].concat();
-        self.run("lora-train", params, &inputs, out, 0)
-    }
-
-    /// The lines that the last job logged at this level.
-    fn logged(&self, wanted: &str) -> Vec<String> {
-        let line = |event: &JobEvent| match event {
-            JobEvent::Log { level, text } if level == wanted => Some(text.clone()),
-            _ => None,
-        };
-        self.told.lock().unwrap().iter().filter_map(line).collect()
-    }
-}
+use super::project::Project;
 
 fn params() -> Value {
     json!({"lora": {"r": 8, "targets": ["q_proj", "v_proj"]}, "epochs": 3, "batch_size": 8, "lr": 1e-2, "max_len": 256, "seed": 7})
@@ -505,7 +373,7 @@ fn one_training_row_is_enough() {
 
 /// Trains on a random base with these keys in its `config.json`.
 fn trains_on(config: Value) {
-    let Some(project) = Project::new() else { return };
+    let Some(mut project) = Project::new() else { return };
     let kind = watershed_engine::Kind::of::<watershed_stages::random_model::RandomModel>();
     let mut all = json!({"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.2, "bos_token_id": 1, "eos_token_id": 2});
     all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
@@ -514,7 +382,7 @@ fn trains_on(config: Value) {
     std::fs::create_dir(&made).unwrap();
     let inputs = [("tokenizer", "x", tokenizer.as_path())];
     watershed_engine::job::run_alone(&kind, json!({"config": all, "seed": 3}), &inputs, &made).unwrap();
-    let project = Project { base: made.join("model"), ..project };
+    project.base = made.join("model");
     let params = with(json!({"lora": {}, "max_len": 512, "checks": {"eos": "off"}}));
     let out = project.train(params, "out", 0).unwrap();
     let losses = numbers(&out, "metrics.jsonl", "loss");

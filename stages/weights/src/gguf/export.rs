@@ -191,18 +191,20 @@ mod tests {
     use crate::ModelFiles;
     use crate::fixture::tiny_llama;
 
+    fn tuned() -> Option<(ModelFiles, Adapter)> {
+        let (model, tuned) = (tiny_llama("model")?, tiny_llama("adapter_b_all_linear_rslora_micro_mean")?);
+        let base = ModelFiles::open(&model).unwrap();
+        let adapter = Adapter::open(&tuned, base.config()).unwrap();
+        Some((base, adapter))
+    }
+
     fn largest_difference(one: &[f32], two: &[f32]) -> f32 {
         one.iter().zip(two).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()))
     }
 
     #[test]
     fn a_merged_folder_reads_back_from_gguf_as_it_was_stored() {
-        let (Some(model), Some(tuned)) = (tiny_llama("model"), tiny_llama("adapter_b_all_linear_rslora_micro_mean"))
-        else {
-            return;
-        };
-        let base = ModelFiles::open(&model).unwrap();
-        let adapter = Adapter::open(&tuned, base.config()).unwrap();
+        let Some((base, adapter)) = tuned() else { return };
         let folder = tempfile::tempdir().unwrap();
         for (dtype, off) in [(Dtype::F32, 0.0), (Dtype::F16, 5e-4), (Dtype::Bf16, 4e-3), (Dtype::Q8_0, 4.1e-3)] {
             let path = folder.path().join("model.gguf");
@@ -242,12 +244,7 @@ mod tests {
 
     #[test]
     fn an_adapter_in_gguf_is_the_same_product() {
-        let (Some(model), Some(tuned)) = (tiny_llama("model"), tiny_llama("adapter_b_all_linear_rslora_micro_mean"))
-        else {
-            return;
-        };
-        let base = ModelFiles::open(&model).unwrap();
-        let adapter = Adapter::open(&tuned, base.config()).unwrap();
+        let Some((base, adapter)) = tuned() else { return };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("adapter.gguf");
         write_adapter(&path, &Merged { base: &base, adapter: None }, &adapter, Dtype::F32).unwrap();

@@ -8,7 +8,7 @@ use watershed_engine::StageError;
 use watershed_stages::record::answer::Answer;
 use watershed_stages::record::lines;
 
-use crate::program::tests::Project;
+use crate::program::project::Project;
 
 /// A project whose template leaves the input out, so that any input can be given to an answer afterwards.
 struct Desk {

@@ -10,7 +10,7 @@ use watershed_stages::text::{Template, TemplateChoice, Tokenizer};
 use watershed_torch::{Compute, Model, Row, evaluate};
 use watershed_weights::ModelFiles;
 
-use crate::program::tests::Project;
+use crate::program::project::Project;
 
 /// A project with items: `a0`, `a1`, ... titled as below, and `x` without a title.
 struct Shop(Project);
