@@ -4,10 +4,10 @@
 //! that was killed.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +40,7 @@ impl RunLog {
     /// # Errors
     /// When the folder cannot be written.
     pub fn create(runs: &Path, listener: Box<dyn Fn(&Entry) + Send + Sync>) -> std::io::Result<RunLog> {
-        let id = new_id();
-        let folder = runs.join(&id);
-        watershed_cache::folder::make(&folder)?;
-        let file = File::options().create_new(true).append(true).open(folder.join(FILE))?;
+        let (id, file) = begin(runs)?;
         // Readers hold it for an instant only. Where there are no locks, a run that goes on looks like a killed one, no more.
         let _ = file.lock();
         Ok(RunLog { id, begun: Instant::now(), file: Mutex::new(file), listener })
@@ -66,6 +63,19 @@ impl RunLog {
         line.push(b'\n');
         let _ = self.file.lock().expect("no thread panics while it holds this lock").write_all(&line);
         (self.listener)(&entry);
+    }
+}
+
+/// Makes the folder and the file of a new run, of which there may be several in one millisecond and, from containers, of one pid.
+fn begin(runs: &Path) -> std::io::Result<(String, File)> {
+    loop {
+        let id = new_id();
+        let folder = runs.join(&id);
+        watershed_cache::folder::make(&folder)?;
+        match File::options().create_new(true).append(true).open(folder.join(FILE)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => std::thread::sleep(Duration::from_millis(1)),
+            opened => return Ok((id, opened?)),
+        }
     }
 }
 
@@ -132,6 +142,14 @@ mod tests {
     fn dates_are_civil() {
         assert_eq!(civil(0), (1970, 1, 1));
         assert_eq!(civil(19_782), (2024, 2, 29));
+    }
+
+    #[test]
+    fn runs_of_one_millisecond_have_logs_of_their_own() {
+        let runs = tempfile::tempdir().unwrap();
+        let logs: Vec<RunLog> = (0..20).map(|_| RunLog::create(runs.path(), Box::new(|_| ())).unwrap()).collect();
+        let ids: std::collections::BTreeSet<&str> = logs.iter().map(RunLog::id).collect();
+        assert_eq!(ids.len(), 20);
     }
 
     #[test]
