@@ -9,7 +9,7 @@
 //! STORE/v1/rows/KIND/…      replies of paid requests, by request ([`memo`])
 //! STORE/v1/run/ID/…         run logs
 //! STORE/tmp/PID-N/          sandboxes ([`sandbox`]); a rename away from the CAS, garbage after a kill
-//! STORE/partial/KEY/        checkpoints of interrupted actions
+//! STORE/partial/KEY/        checkpoints of unfinished actions
 //! STORE/quarantine/NAME     damaged objects, kept as evidence
 //! STORE/trash/NAME          what gc took while runs share the store; a look-up takes it back
 //! STORE/locks/KEY           empty files for `flock`; they never hold state
@@ -28,6 +28,7 @@ pub mod inventory;
 pub mod live;
 pub mod lock;
 pub mod memo;
+mod partial;
 pub mod record;
 pub mod sandbox;
 pub mod sighting;

@@ -78,11 +78,6 @@ impl Store {
         Memo::at(Some(self.memo_folder(kind)))
     }
 
-    /// Returns the checkpoint folder of an action; it may not exist.
-    pub fn partial(&self, key: &Digest) -> PathBuf {
-        self.root.join("partial").join(key.hex())
-    }
-
     /// Returns a private folder on the store's file system; it holds the empty folders `inside` and nothing else.
     ///
     /// # Errors
@@ -338,7 +333,7 @@ impl Store {
             return Ok(());
         }
         // Kinds make their checkpoint folders themselves, each below this one.
-        let partial = self.root.join("partial");
+        let partial = self.partials();
         folder::make(&partial).map_err(CacheError::io("make", &partial))?;
         // By rename: a reader must never find a marker without its text.
         self.replace(&marker, format!("{LAYOUT}\n").as_bytes(), false)
@@ -374,13 +369,13 @@ fn make_parent(path: &Path) -> Result<(), CacheError> {
 }
 
 fn copy(blob: &Path, target: &Path, entry: &Entry) -> Result<(), CacheError> {
+    let temporary = target.with_extension("watershed-part");
     let copy = || -> std::io::Result<()> {
-        let temporary = target.with_extension("watershed-part");
         crate::copy::copy(blob, &temporary)?;
         fs::set_permissions(&temporary, Permissions::from_mode(if entry.executable { 0o755 } else { 0o644 }))?;
         fs::rename(&temporary, target)
     };
-    copy().map_err(CacheError::io("write", target))
+    copy().inspect_err(|_| drop(fs::remove_file(&temporary))).map_err(CacheError::io("write", target))
 }
 
 #[cfg(test)]

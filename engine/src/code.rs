@@ -146,6 +146,10 @@ codes! {
         "Rows of `val` or `test` share their customer or their text with `train`, so the loss on them looks better than it is. Make both with one `split`, which keeps groups together.";
     ROWS_SHORTENED = "L005", "inputs are cut or rows left out",
         "`overflow` shortens or drops rows longer than `max_len`, as it was told. Raise `max_len` to keep them whole.";
+    NO_ROWS = "L006", "no rows are left",
+        "`train` has no row, or `val` or `test` has rows and none with a label: `overflow` left them out or cut every answer off, so there is nothing to learn or to measure. Raise `max_len`, or set `overflow: truncate_input`, which keeps answers whole.";
+    NOT_TOGETHER = "L007", "settings or inputs that do not go together",
+        "A setting has no effect beside the others, such as `early_stop` without `val`, or training goes on from an adapter that was trained with another template, `system`, tokenizer or base. The message says which.";
     UNPINNED_TOOL = "L010", "a tool whose version is in no key",
         "The command calls an interpreter; another version of it may give other bytes, but would be served the old result. Name how it tells its version in `tools`.";
 }

@@ -116,7 +116,7 @@ impl Action<'_> {
         }
         store.refuse_newer(&self.looked.key).map_err(|e| Ended::Failed(store_error(e)))?;
         let sink = NodeSink::new(self.node(), self.log);
-        let produced = self.produce(self.aids(), &sink)?;
+        let produced = self.produce(self.aids().map_err(Ended::Failed)?, &sink)?;
         self.keep(produced, sink).map_err(Ended::Failed)
     }
 
@@ -210,13 +210,16 @@ impl Action<'_> {
     }
 
     /// Everything that earlier executions left for this action, but for one that begins anew its checkpoint.
-    fn aids(&self) -> Aids {
-        let store = &self.session.store;
+    fn aids(&self) -> Result<Aids, StageError> {
+        let (store, judges) = (&self.session.store, self.node().stage.kind.judges);
         let checkpoint = store.partial(&self.looked.key);
         if self.fresh {
             let _ = fs::remove_dir_all(&checkpoint);
+        } else if !judges.is_empty() {
+            let work = self.looked.manifest.work(judges);
+            store.partial_of_work(&self.looked.key, &work).map_err(store_error)?;
         }
-        Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) }
+        Ok(Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) })
     }
 
     fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>, aids: Aids) -> JobSpec {

@@ -8,7 +8,7 @@ use crate::ignore::Ignore;
 use crate::port::RecordType;
 
 /// Names never taken from an input folder, at any depth.
-const LEFT_OUT: [&str; 3] = [".git", "__pycache__", ".ipynb_checkpoints"];
+const LEFT_OUT: [&str; 4] = [".git", ".watershed", "__pycache__", ".ipynb_checkpoints"];
 
 /// Returns the identity of a file or folder where it lies; only ever reads it.
 ///

@@ -83,6 +83,20 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// Returns the digest of the work: all of the key but the parameters at and below `judges`, which look at it when it is done.
+    pub fn work(&self, judges: &[&str]) -> Digest {
+        let is_judge = |path: &str| {
+            judges
+                .iter()
+                .any(|judge| path.strip_prefix(judge).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+        };
+        let params = self.params.iter().filter(|(path, _)| !is_judge(path));
+        let params = params.map(|(path, value)| (path.clone(), value.clone())).collect();
+        Manifest { params, ..self.clone() }.key()
+    }
+}
+
 /// Returns the first 8 bytes of a key: the job's seed.
 pub fn seed_of(key: &Digest) -> u64 {
     let bytes: [u8; 8] = key.as_bytes()[..8].try_into().expect("a digest has 32 bytes");
@@ -194,6 +208,13 @@ mod tests {
         others[7].tools.insert("A".into(), "1".into());
         let keys: std::collections::BTreeSet<Digest> = others.iter().chain([&base]).map(Manifest::key).collect();
         assert_eq!(keys.len(), 9);
+    }
+
+    #[test]
+    fn what_judges_the_work_is_no_part_of_it() {
+        let judged = manifest(&[("lr", 1.into()), ("checks.eos", "warn".into())]);
+        assert_eq!(judged.work(&["checks"]), manifest(&[("lr", 1.into())]).key());
+        assert_ne!(judged.work(&["check"]), judged.work(&["checks"]));
     }
 
     #[test]

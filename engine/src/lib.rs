@@ -57,6 +57,7 @@ pub mod runlog;
 pub mod sealed;
 pub mod session;
 pub mod settings;
+mod shelf;
 pub mod signal;
 pub mod slots;
 pub mod stage;

@@ -1,13 +1,13 @@
 //! The walk that executes nothing: what each stage would do, and why.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use watershed_cache::{ActionResult, Digest, Stored};
 
 use crate::event::Reason;
 use crate::fault::StageError;
-use crate::graph::{From, NodeId};
+use crate::graph::{From, NodeId, NodeInput};
 use crate::lookup::{self, Outputs};
 use crate::preview::{Preview, PreviewInputs};
 use crate::session::Session;
@@ -78,38 +78,71 @@ fn previewed(session: &Session, node: NodeId, known: &dyn Outputs, state: State)
     if matches!(state, State::Hit(..) | State::Broken(_)) {
         return Planned { node, state, preview: None };
     }
-    let stage = &session.graph.nodes[node].stage;
-    match (stage.kind.preview)(&stage.params, &preview_inputs(session, node, known)) {
+    match preview_of(session, node, known) {
         Ok(preview) => Planned { node, state, preview: (preview != Preview::default()).then_some(preview) },
         Err(error) => Planned { node, state: State::Broken(error), preview: None },
     }
 }
 
-/// Returns the inputs of a node that are there already, folder outputs left out (they lie in the store as blobs).
-pub fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> PreviewInputs {
+/// Returns the preview of a node. Where it fails over an input whose stored bytes are damaged, there is nothing to tell: the
+/// run finds the damage and makes the input again.
+///
+/// # Errors
+/// When the stage would fail.
+pub fn preview_of(session: &Session, id: NodeId, known: &dyn Outputs) -> Result<Preview, StageError> {
+    let stage = &session.graph.nodes[id].stage;
+    let preview = (stage.kind.preview)(&stage.params, &preview_inputs(session, id, known));
+    preview.or_else(|error| if has_damaged_input(session, id, known) { Ok(Preview::default()) } else { Err(error) })
+}
+
+fn has_damaged_input(session: &Session, id: NodeId, known: &dyn Outputs) -> bool {
+    let stored = |input: &NodeInput| match &input.from {
+        From::Node { node, port, .. } => known.of(*node)?.get(port),
+        From::Path { .. } | From::Cases => None,
+    };
+    let inputs = &session.graph.nodes[id].inputs;
+    inputs.iter().filter_map(stored).any(|stored| session.store.verify(&stored.artifact).is_err())
+}
+
+/// Returns the inputs of a node that are there already.
+fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> PreviewInputs {
     let mut inputs = PreviewInputs { shared: session.previewed.clone(), ..PreviewInputs::default() };
-    for input in &session.graph.nodes[id].inputs {
-        let path = match &input.from {
-            From::Cases => None,
-            From::Path { path, .. } => Some(path.clone()),
-            From::Node { node, port, inside: None } => known.of(*node).and_then(|o| blob(session, o.get(port)?)),
-            From::Node { node, port, inside: Some(inside) } => known
-                .of(*node)
-                .and_then(|o| lookup::file_inside(session, &o.get(port)?.artifact, inside).ok())
-                .map(|file| session.store.blob(&file.digest)),
-        };
-        if let Some(path) = path {
-            inputs.ports.entry(input.port.clone()).or_default().push((input.label.clone(), path));
-        }
+    let node = &session.graph.nodes[id];
+    let is_bound = |name: &str| node.inputs.iter().any(|input| input.port == name);
+    let unbound = node.stage.ports.inputs.iter().filter(|port| !is_bound(&port.name));
+    inputs.ports.extend(unbound.map(|port| (port.name.to_string(), Vec::new())));
+    for input in &node.inputs {
+        let Some((path, digest)) = there(session, input, known) else { continue };
+        inputs.ports.entry(input.port.clone()).or_default().push((input.label.clone(), path));
+        inputs.digests.extend(digest.map(|digest| (input.port.clone(), digest.hex())));
     }
     inputs
 }
 
-/// Returns the inputs of a node that are in the store or the user's own; folders are laid out below `folders`.
+/// Returns where an input lies, and its digest if that needs no reading.
+fn there(session: &Session, input: &NodeInput, known: &dyn Outputs) -> Option<(PathBuf, Option<Digest>)> {
+    let artifact = match &input.from {
+        From::Cases => return None,
+        From::Path { path, .. } => {
+            return Some((path.clone(), session.identified(path, input.record).map(|artifact| artifact.digest)));
+        }
+        From::Node { node, port, inside: None } => known.of(*node)?.get(port)?.artifact.clone(),
+        From::Node { node, port, inside: Some(inside) } => {
+            lookup::file_inside(session, &known.of(*node)?.get(port)?.artifact, inside).ok()?
+        }
+    };
+    let path = match artifact.folder {
+        true => session.shelf.folder(&session.store, &artifact.digest).ok()?,
+        false => session.store.blob(&artifact.digest),
+    };
+    Some((path, Some(artifact.digest)))
+}
+
+/// Returns the inputs of a node that are in the store or the user's own.
 ///
 /// # Errors
 /// Names a stage that has to run first.
-pub fn inputs_of(session: &Session, id: NodeId, folders: &Path) -> Result<PreviewInputs, StageError> {
+pub fn inputs_of(session: &Session, id: NodeId) -> Result<PreviewInputs, StageError> {
     let needed = session.graph.needed(&[id]);
     let mut known = Known(vec![None; session.graph.nodes.len()]);
     for node in (0..session.graph.nodes.len()).filter(|&node| needed[node] && node != id) {
@@ -117,21 +150,12 @@ pub fn inputs_of(session: &Session, id: NodeId, folders: &Path) -> Result<Previe
             known.0[node] = Some(result.outputs);
         }
     }
-    let mut inputs = preview_inputs(session, id, &known);
     for input in &session.graph.nodes[id].inputs {
-        let From::Node { node, port, inside: None } = &input.from else { continue };
+        let From::Node { node, port, .. } = &input.from else { continue };
         let writer = session.graph.nodes[*node].title();
         let first = || StageError::failed(format!("`{writer}` has to run first: `watershed run {writer}`"));
         let stored = known.of(*node).and_then(|outputs| outputs.get(port)).ok_or_else(first)?;
-        if stored.artifact.folder {
-            let path = folders.join(format!("{node}.{port}"));
-            session.store.copy_out(&stored.artifact, &path).map_err(crate::session::store_error)?;
-            inputs.ports.entry(input.port.clone()).or_default().push((input.label.clone(), path));
-        }
+        session.store.verify(&stored.artifact).map_err(crate::session::store_error)?;
     }
-    Ok(inputs)
-}
-
-fn blob(session: &Session, stored: &Stored) -> Option<PathBuf> {
-    (!stored.artifact.folder).then(|| session.store.blob(&stored.artifact.digest))
+    Ok(preview_inputs(session, id, &known))
 }

@@ -73,11 +73,14 @@ pub struct Lint {
     pub message: String,
 }
 
-/// The inputs that are there already, by port and label. A port that is missing here is not known yet.
+/// The inputs that are there already, by port and label. A port that is missing here is not known yet, one without entries is
+/// bound to nothing.
 #[derive(Debug, Clone, Default)]
 pub struct PreviewInputs {
     /// Port to (label, path).
     pub ports: BTreeMap<String, Vec<(String, PathBuf)>>,
+    /// Port to the digest of its only input in hexadecimal digits, where it is known without reading the input.
+    pub digests: BTreeMap<String, String>,
     /// What the preview before this one worked out.
     pub shared: Shared,
 }
@@ -98,6 +101,11 @@ impl PreviewInputs {
     /// Returns the only input of `port`, if it is there.
     pub fn get(&self, port: &str) -> Option<&Path> {
         self.ports.get(port).and_then(|list| list.first()).map(|(_, path)| path.as_path())
+    }
+
+    /// Returns the digest of the only input of `port` in hexadecimal digits, if it is known.
+    pub fn digest(&self, port: &str) -> Option<&str> {
+        self.digests.get(port).map(String::as_str)
     }
 
     /// Works something out, unless the preview before had the same `question`. The question names all that the answer depends

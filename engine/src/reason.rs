@@ -160,9 +160,14 @@ fn tool_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> 
             answer.iter().flat_map(|a| a.lines()).map(str::to_string).collect()
         };
         let (was_lines, is_lines) = (lines(was), lines(is));
-        let differ = (0..).find(|&i| was_lines.get(i) != is_lines.get(i)).unwrap_or(0);
-        let line = |lines: &[String]| lines.get(differ).cloned().unwrap_or_else(|| "none".into());
-        let text = format!("tool {tool}: {} -> {}", line(&was_lines), line(&is_lines));
+        let longest = was_lines.len().max(is_lines.len());
+        let differ = (0..longest).find(|&i| was_lines.get(i) != is_lines.get(i));
+        let line = |lines: &[String], at: usize| lines.get(at).cloned().unwrap_or_else(|| "none".into());
+        let text = match differ {
+            Some(at) => format!("tool {tool}: {} -> {}", line(&was_lines, at), line(&is_lines, at)),
+            // line ends and empty answers are no lines
+            None => format!("tool {tool}: its answer differs"),
+        };
         let value = |answer: Option<&String>| answer.map_or(Value::Null, |a| a.as_str().into());
         reasons.push(Reason { text, ..reason("tool", &format!("{stage}.tools.{tool}"), value(was), value(is)) });
     }

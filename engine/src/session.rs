@@ -13,6 +13,7 @@ use crate::input;
 use crate::port::RecordType;
 use crate::preview::Shared;
 use crate::probe::Probe;
+use crate::shelf::Shelf;
 use crate::study::Study;
 
 /// A checked study, its graph, and the store that its results live in.
@@ -27,8 +28,10 @@ pub struct Session {
     pub history: Mutex<History>,
     /// What previews hand on to each other.
     pub previewed: Shared,
+    /// Folder outputs that somebody reads before anything runs.
+    pub(crate) shelf: Shelf,
     stats: StatCache,
-    identified: Mutex<HashMap<PathBuf, Artifact>>,
+    identified: Mutex<HashMap<(PathBuf, RecordType), Artifact>>,
     asked: Mutex<HashMap<Probe, String>>,
 }
 
@@ -43,8 +46,9 @@ impl Session {
         let history = Mutex::new(History::load(&index.join("history")));
         let graph = Graph::build(&study);
         let store = Store::open(cache)?;
-        let (previewed, identified, asked) = (Shared::default(), Mutex::default(), Mutex::default());
-        Ok(Session { study, graph, store, history, previewed, stats, identified, asked })
+        let (previewed, shelf) = (Shared::default(), Shelf::default());
+        let (identified, asked) = (Mutex::default(), Mutex::default());
+        Ok(Session { study, graph, store, history, previewed, shelf, stats, identified, asked })
     }
 
     /// Returns the identity of one of the user's files or folders, as it was when this session first looked.
@@ -52,16 +56,20 @@ impl Session {
     /// # Errors
     /// When it cannot be read.
     pub fn identify(&self, path: &Path, record: RecordType) -> Result<Artifact, StageError> {
-        let known = self.identified.lock().expect("no thread panics while it holds this lock").get(path).cloned();
-        if let Some(artifact) = known {
+        if let Some(artifact) = self.identified(path, record) {
             return Ok(artifact);
         }
         let artifact = self.identify_now(path, record)?;
         self.identified
             .lock()
             .expect("no thread panics while it holds this lock")
-            .insert(path.into(), artifact.clone());
+            .insert((path.into(), record), artifact.clone());
         Ok(artifact)
+    }
+
+    /// Returns the identity of one of the user's files or folders as a port of this type takes it, if this session has looked.
+    pub fn identified(&self, path: &Path, record: RecordType) -> Option<Artifact> {
+        self.identified.lock().expect("no thread panics while it holds this lock").get(&(path.into(), record)).cloned()
     }
 
     /// Returns the identity of one of the user's files or folders as it is now.

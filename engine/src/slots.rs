@@ -181,6 +181,7 @@ mod tests {
             reproducible,
             home: Home::Engine,
             fetches: false,
+            judges: &[],
             schema: || json!({}),
             run_schema: || json!({}),
             defaults: || json!({}),

@@ -77,6 +77,8 @@ pub trait Stage: Serialize + DeserializeOwned + JsonSchema + Default + Send + Sy
     /// Whether the kind brings the file at `url` with the digest `sha256` into its output `files` under the name `file`: the
     /// engine makes a stage of it for each `https:` input, and `use:` cannot name it.
     const FETCHES: bool = false;
+    /// Parameters that judge the work when it is done and do not shape it: what was done under others serves as well.
+    const JUDGES: &'static [&'static str] = &[];
     /// Keys of `run:` that only this kind has; they are in no key.
     type Run: Serialize + DeserializeOwned + JsonSchema + Default;
 
@@ -142,6 +144,8 @@ pub struct Kind {
     pub home: Home,
     /// See [`Stage::FETCHES`].
     pub fetches: bool,
+    /// See [`Stage::JUDGES`].
+    pub judges: &'static [&'static str],
     /// JSON Schema of `with`.
     pub schema: fn() -> Value,
     /// JSON Schema of the kind's own `run` keys.
@@ -178,6 +182,7 @@ impl Kind {
             reproducible: S::REPRODUCIBLE,
             home: S::HOME,
             fetches: S::FETCHES,
+            judges: S::JUDGES,
             schema: || schemars::schema_for!(S).to_value(),
             run_schema: || schemars::schema_for!(S::Run).to_value(),
             defaults: || to_value(&S::default()),

@@ -1,8 +1,8 @@
 //! `generate`: parameters, ports and checks of writing answers; the work is in `watershed-torch`.
 
 mod peek;
-
-use std::path::Path;
+mod preview;
+pub(crate) mod speech;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,7 @@ use watershed_engine::preview::{Preview, PreviewInputs};
 use watershed_engine::stage::{Home, Reproducible};
 use watershed_engine::{Job, Stage, StageError};
 
-use crate::base::Base;
 use crate::lora_train::Dtype;
-use crate::record::example::Example;
 use crate::text::TemplateChoice;
 
 /// Writes answers to prompts with a base model, or with an adapter on it.
@@ -34,7 +32,7 @@ pub struct Generate {
     /// Sharpness of sampling: below 1 sharper.
     #[schemars(range(min = 0.01, max = 100.0))]
     pub temperature: f64,
-    /// Sampling keeps the likeliest tokens that together reach this probability.
+    /// Sampling keeps the likeliest tokens that together reach this probability, which is above 0; 1 keeps all.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub top_p: f64,
     /// Sampling keeps so many of the likeliest tokens; 0 keeps all.
@@ -53,7 +51,8 @@ pub struct Generate {
     pub repetition_penalty: f64,
     /// Forbids repeating any run of so many tokens; 0 is off.
     pub no_repeat_ngram: u32,
-    /// Forbids copying any run of so many tokens out of the row's input; 0 is off.
+    /// Forbids copying any run of so many tokens out of the row's input, of a conversation out of the user's last turn; 0 is
+    /// off.
     pub input_no_repeat_ngram: u32,
     /// Texts that end an answer and are cut off it.
     pub stop: Vec<String>,
@@ -126,7 +125,7 @@ pub struct GenerateRun {
 
 impl Stage for Generate {
     const KIND: &'static str = "generate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = GenerateRun;
@@ -150,14 +149,15 @@ impl Stage for Generate {
         if self.stop.iter().any(String::is_empty) {
             fault("stop", "an empty text would end every answer at once", "remove it");
         }
+        if self.top_p <= 0.0 {
+            fault("top_p", "`top_p` is above 0", "the default is 0.9, and 1 keeps all tokens");
+        }
+        faults.extend(self.template.iter().flat_map(|template| template.faults("template")));
         faults
     }
 
     fn preview(&self, inputs: &PreviewInputs) -> Result<Preview, StageError> {
-        let Some(base) = inputs.get("base") else { return Ok(Preview::default()) };
-        let base = Base::open(base)?;
-        check_context(self, &base, inputs.get("prompts"))?;
-        Ok(Preview::default())
+        preview::preview(self, inputs)
     }
 
     fn peek(&self, inputs: &PreviewInputs, row: PeekRow) -> Result<Option<Peek>, StageError> {
@@ -169,57 +169,11 @@ impl Stage for Generate {
     }
 }
 
-/// Checks that answers have room behind their prompts. Which template a prompt goes into may not be known yet, so its own text
-/// is counted, which is less.
-///
-/// # Errors
-/// When an answer of `max_new_tokens` would pass the end of the base's context.
-fn check_context(params: &Generate, base: &Base, prompts: Option<&Path>) -> Result<(), StageError> {
-    let (context, answer) = (base.config.max_positions, params.max_new_tokens as usize);
-    let room = context.checked_sub(answer).filter(|room| *room > 0).ok_or_else(|| {
-        StageError::failed(format!(
-            "`max_new_tokens: {answer}` leaves no room for a prompt: the base was made for {context} tokens; lower it"
-        ))
-    })?;
-    let rows = prompts.map_or(Ok(Vec::new()), crate::formats::read)?;
-    let text = |row: &Example| {
-        let turns = row.messages.iter().flatten().map(|turn| turn.content.as_str());
-        [row.instruction.as_str(), &row.input].into_iter().chain(turns).collect::<Vec<_>>().join(" ")
-    };
-    // a token is a byte at least, so only texts of more bytes can be too long
-    for (id, text) in rows.iter().map(|row| (&row.id, text(row))).filter(|(_, text)| text.len() > room) {
-        let tokens = base.tokenizer.more(&text)?.len();
-        if tokens > room {
-            return Err(StageError::failed(format!(
-                "prompt `{id}` has {tokens} tokens and more with its template, and `max_new_tokens: {answer}` leaves room for \
-                 {room}: the base was made for {context}; lower `max_new_tokens`, or shorten the prompts"
-            )));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    #[test]
-    fn answers_beyond_the_bases_context_are_told_before_any_is_written() {
-        use crate::text::fixture::tiny_llama;
-        let (Some(rows), Some(model)) = (tiny_llama("dataset.json"), tiny_llama("model")) else { return };
-        let context = Base::open(&model).unwrap().config.max_positions as u32;
-        let mut inputs = PreviewInputs::default();
-        inputs.ports.insert("base".into(), vec![("base".into(), model)]);
-        let told = |max_new_tokens: u32, inputs: &PreviewInputs| {
-            let params = Generate { max_new_tokens, ..Generate::default() };
-            params.preview(inputs).map(|_| ()).map_err(|e| e.to_string())
-        };
-        assert!(told(context, &inputs).unwrap_err().contains("leaves no room for a prompt"));
-        assert_eq!(told(context - 20, &inputs), Ok(()));
-        inputs.ports.insert("prompts".into(), vec![("prompts".into(), rows)]);
-        assert!(told(context - 20, &inputs).unwrap_err().contains("leaves room for 20"));
-        assert_eq!(told(16, &inputs), Ok(()));
-    }
+    use super::*;
 
     #[test]
     fn several_samples_need_draws() {
@@ -227,5 +181,14 @@ mod tests {
             assert_eq!(Generate { mode, samples: 2, ..Generate::default() }.check().len(), faults);
             assert_eq!(Generate { mode, ..Generate::default() }.check(), []);
         }
+    }
+
+    #[test]
+    fn a_share_of_no_tokens_and_a_misspelt_variable_are_faults() {
+        let inline = json!({"prompt": "{{ instructon }}", "response": "{{ output }}"});
+        let params: Generate = serde_json::from_value(json!({"top_p": 0, "template": inline})).unwrap();
+        let paths: Vec<String> = params.check().into_iter().map(|fault| fault.path).collect();
+        assert_eq!(paths, ["top_p", "template.prompt"]);
+        assert_eq!(Generate { top_p: 1.0, ..Generate::default() }.check(), []);
     }
 }

@@ -1,5 +1,6 @@
 //! `rank`: parameters, ports and checks of ranking items by the likelihood of their titles; the work is in `watershed-torch`.
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use watershed_engine::fault::ParamFault;
@@ -9,7 +10,11 @@ use watershed_engine::stage::{Home, NoRunKeys, Reproducible};
 use watershed_engine::{Job, Stage, StageError};
 
 use crate::base::Base;
+use crate::formats;
+use crate::generate::speech::Speech;
 use crate::lora_train::Dtype;
+use crate::record::example::Example;
+use crate::text::Tokenizer;
 
 /// Ranks items for each prompt by how likely a base model, or an adapter on it, is to answer with their titles.
 ///
@@ -53,7 +58,7 @@ pub enum Calibrate {
 
 impl Stage for Rank {
     const KIND: &'static str = "rank";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = NoRunKeys;
@@ -75,11 +80,94 @@ impl Stage for Rank {
     }
 
     fn preview(&self, inputs: &PreviewInputs) -> Result<Preview, StageError> {
-        inputs.get("base").map(Base::open).transpose()?;
-        Ok(Preview::default())
+        let Some(base) = inputs.get("base") else { return Ok(Preview::default()) };
+        let base = Base::open(base)?;
+        let speech = Speech::of(None, None, inputs, &base.tokenizer)?;
+        let rows = inputs.get("prompts").map_or(Ok(Vec::new()), formats::prompts)?;
+        let (prefix, context) = (self.prefix_ids(&base.tokenizer)?.len(), base.config.max_positions);
+        // a title has a token at least
+        let room = context.saturating_sub(prefix + 1);
+        let fault = |row: &Example| match speech.above(room, row) {
+            Ok(None) => None,
+            Ok(Some(tokens)) => Some(too_long(&row.id, &speech.counted(tokens + prefix), 1, context)),
+            Err(error) => Some(error),
+        };
+        rows.par_iter().find_map_first(fault).map_or(Ok(Preview::default()), Err)
     }
 
     fn run(&self, _run: &NoRunKeys, _job: &Job) -> Result<(), StageError> {
         Err(StageError::Environment("`rank` runs in `watershed-torch`, which `make demo` builds".into()))
+    }
+}
+
+impl Rank {
+    /// Returns the tokens of `prefix`. A space before a title belongs to the title: most tokenizers have it in a word's first
+    /// token.
+    ///
+    /// # Errors
+    /// When the tokenizer fails on it.
+    pub fn prefix_ids(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, StageError> {
+        tokenizer.more(self.prefix.trim_end_matches(' '))
+    }
+}
+
+/// Returns the error of a row whose prompt, of so many tokens in words, leaves no room for its longest title of `title` tokens.
+pub fn too_long(row: &str, prompt: &str, title: usize, context: usize) -> StageError {
+    let title = if title > 1 { format!("a title of {title}") } else { "a title".into() };
+    StageError::failed(format!(
+        "prompt `{row}` has {prompt}, which leaves no room for {title}: the base was made for {context}; shorten the prompts, or \
+         take a base with a longer context"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::text::fixture::tiny_llama;
+
+    fn told(prefix: &str, inputs: &PreviewInputs) -> Result<(), String> {
+        let params = Rank { prefix: prefix.into(), ..Rank::default() };
+        params.preview(inputs).map(|_| ()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_prompt_without_room_for_a_title_is_named_before_anything_runs() {
+        let Some(base) = tiny_llama("model") else { return };
+        let context = Base::open(&base).unwrap().config.max_positions;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prompts.json");
+        let mut inputs = PreviewInputs::default();
+        for (port, path) in [("base", &base), ("prompts", &file)] {
+            inputs.ports.insert(port.into(), vec![(port.into(), path.clone())]);
+        }
+        inputs.ports.insert("adapter".into(), Vec::new());
+        let short = json!({"id": "r1", "instruction": "Recommend.", "input": "a kettle"});
+        std::fs::write(&file, json!([short]).to_string()).unwrap();
+        assert_eq!(told("I recommend ", &inputs), Ok(()));
+        let long = json!({"id": "r2", "instruction": "Recommend.", "input": "7 ".repeat(context)});
+        std::fs::write(&file, json!([short, long]).to_string()).unwrap();
+        let error = told("", &inputs).unwrap_err();
+        let wanted = format!("leaves no room for a title: the base was made for {context}");
+        assert!(error.starts_with("prompt `r2` has ") && error.contains(&wanted), "{error}");
+        let counted = |error: &str| error.split(' ').nth(3).unwrap().parse::<usize>().unwrap();
+        assert!(counted(&told("I recommend ", &inputs).unwrap_err()) > counted(&error), "the prefix counts");
+    }
+
+    #[test]
+    fn prompts_that_the_adapters_template_refuses_are_told() {
+        let Some(base) = tiny_llama("model") else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prompts.jsonl");
+        let turns = ["user", "assistant", "user"].map(|role| json!({"role": role, "content": "x"}));
+        std::fs::write(&file, json!({"id": "r7", "messages": turns}).to_string()).unwrap();
+        let mut inputs = PreviewInputs::default();
+        for (port, path) in [("base", base.as_path()), ("prompts", file.as_path()), ("adapter", folder.path())] {
+            inputs.ports.insert(port.into(), vec![(port.into(), path.into())]);
+        }
+        assert!(told("", &inputs).unwrap_err().starts_with("prompt `r7`: a conversation of several turns"));
+        std::fs::write(folder.path().join("watershed.json"), "{\"template\": \"chatml\"}").unwrap();
+        assert_eq!(told("", &inputs), Ok(()));
     }
 }

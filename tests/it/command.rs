@@ -145,3 +145,41 @@ fn no_grandchild_outlives_an_engine_that_was_killed() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn variables_that_a_program_sees_differ_are_different_results() {
+    let project = Project::new("stages:\n  out: {use: command, with: {shell: 'echo $A > $OUT_out', env: {A: 1}}}\n");
+    project.run(&[]);
+    project.edit("A: 1", "A: 1.0");
+    assert_eq!(project.run(&[]).outcome("ran"), ["out"]);
+    assert_eq!(project.says(&["get", "out", "-o", "-"]), "1.0\n");
+    project.edit("A: 1.0", "A: \"1.0\"");
+    assert_eq!(project.run(&[]).outcome("hit"), ["out"]);
+}
+
+#[test]
+fn an_input_is_called_as_a_file_and_a_variable_can_be() {
+    let refused = |names: &str, words: &str| {
+        let project = Project::new(&format!(
+            "stages:\n  out: {{use: command, in: {{{names}}}, with: {{shell: 'ls > $OUT_out'}}}}\n"
+        ));
+        project.write("f.txt", "1");
+        let output = project.watershed(&["check"]);
+        let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(words), "{text}");
+    };
+    refused("\"../../evil\": ./f.txt", "`../../evil` is no name for an input");
+    refused("x/y: ./f.txt", "`x/y` is no name for an input");
+    refused("a-b: ./f.txt, a_b: ./f.txt", "inputs `a-b` and `a_b` would be the same variable");
+}
+
+#[test]
+fn an_answer_of_a_tool_that_differs_in_no_line_is_a_reason_too() {
+    let project = with_tool();
+    project.run(&[]);
+    project.write("bin/pet", "#!/bin/sh\nprintf 'Pet 1.0\\r\\n'\n");
+    assert_eq!(project.run(&[]).reasons("out"), ["tool pet: its answer differs"]);
+    project.write("bin/pet", "#!/bin/sh\n");
+    assert_eq!(project.run(&[]).reasons("out"), ["tool pet: Pet 1.0 -> none"]);
+}

@@ -20,6 +20,7 @@ mod explain;
 mod fixture;
 mod fuzz;
 mod gc;
+mod get;
 mod golden;
 mod help;
 mod houses;

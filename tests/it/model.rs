@@ -103,3 +103,24 @@ fn a_base_that_only_a_later_stage_reads_is_told_before_any_training() {
     assert_eq!(ran.outcome("failed"), ["answers"]);
     assert!(ran.error("answers").contains("/other"), "{}", ran.error("answers"));
 }
+
+#[test]
+fn a_base_that_a_stage_made_is_looked_at_before_any_training() {
+    let Some(model) = tiny_llama("model") else { return };
+    let project = Project::new(
+        "stages:
+  rows:  {use: examples, in: {files: ./data.jsonl}}
+  base:  {use: random-model, in: {tokenizer: ./base/tokenizer.json}, with: {config: {bos_token_id: 1, eos_token_id: 2, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1, max_position_embeddings: 512, vocab_size: 512, tie_word_embeddings: true}}}
+  tuned: {use: lora-train, in: {train: rows, val: rows, base: base}, with: {max_len: 400, epochs: 1, batch_size: 4, warmup: 100}, run: {device: cpu}}
+",
+    );
+    project.write("data.jsonl", &rows(8));
+    copy(&model, &project.path("base"));
+    assert_eq!(project.run(&["base", "rows"]).code, 0);
+    let plan = project.watershed(&["plan"]);
+    let plan = String::from_utf8_lossy(&plan.stdout) + String::from_utf8_lossy(&plan.stderr);
+    assert!(plan.contains("warm-up takes 100 updates and there are 2"), "{plan}");
+    assert!(plan.contains("8 held-out rows share their customer or text with `train`"), "{plan}");
+    assert!(project.says(&["peek", "tuned"]).contains("learned"));
+    assert_eq!(project.run(&[]).outcome("failed"), ["tuned"]);
+}

@@ -197,3 +197,19 @@ fn a_plan_tells_which_facts_wait_for_which_stage() {
     project.run(&["rows"]);
     assert!(!project.says(&["plan"]).contains("unknown until"));
 }
+
+#[test]
+fn a_folder_that_is_a_model_to_one_stage_is_every_file_to_another() {
+    let Some(model) = crate::fixture::tiny_llama("model") else { return };
+    let project = Project::new(
+        "stages:
+  copied: {use: export, in: {base: ./base}}
+  listed: {use: command, in: {m: ./base}, with: {shell: 'ls $IN_m > $OUT_out'}}
+",
+    );
+    crate::fixture::copy(&model, &project.path("base"));
+    project.write("base/README.md", "1");
+    assert_eq!(project.run(&[]).outcome("ran"), ["copied", "listed"]);
+    project.write("base/NOTES.md", "2");
+    assert_eq!(project.run(&[]).outcome("ran"), ["listed"]);
+}

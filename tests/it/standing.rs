@@ -115,3 +115,26 @@ fn options_that_ask_for_more_take_the_long_way() {
     assert_eq!(project.run(&[]).outcome("hit").len(), 5);
     assert!(project.says(&["run", "--set", "rated.shell=echo '{\"rate\":0.01}' > $OUT_m"]).contains("1 ran"));
 }
+
+#[test]
+fn another_path_to_a_tool_is_another_run() {
+    let project =
+        Project::new("stages:\n  out: {use: command, with: {shell: 'pet > $OUT_out', tools: {pet: [pet]}}}\n");
+    let outer = std::env::var("PATH").unwrap();
+    for version in ["1.0", "2.0"] {
+        let pet = project.path(&format!("v{version}/pet"));
+        project.write(&format!("v{version}/pet"), &format!("#!/bin/sh\necho Pet {version}\n"));
+        std::fs::set_permissions(&pet, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let ran = |version: &str| {
+        let path = format!("{}:{outer}", project.path(&format!("v{version}")).display());
+        let output = project.command(&["run"]).env("PATH", path).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for (version, words) in
+        [("1.0", "1 ran"), ("1.0", "0 ran"), ("2.0", "1 ran"), ("2.0", "0 ran"), ("1.0", "0 ran, 1 in")]
+    {
+        let said = ran(version);
+        assert!(said.contains(words), "{version}: {said}");
+    }
+}

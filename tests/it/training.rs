@@ -226,3 +226,17 @@ fn an_adapter_brings_its_settings_and_a_key_that_differs_is_refused() {
     project.edit("lora: {r: 8}", "lora: {r: 4}");
     assert_eq!(project.run(&[]).outcome("ran"), ["more"]);
 }
+
+#[test]
+fn a_training_that_a_check_refused_is_not_done_again_when_the_check_is_softened() {
+    let Some(project) = project("batch_size: 4, max_steps: 4, seed: 3", "checkpoint: epoch") else { return };
+    project.edit("lr: 1.0e-2", "lr: 1.0e-9");
+    project.edit("kl: off", "kl: fail");
+    let refused = project.run(&[]);
+    assert!(refused.error("tuned").contains("`checks.kl: warn`"), "{}", refused.error("tuned"));
+    project.edit("kl: fail", "kl: warn");
+    let softened = project.run(&[]);
+    let updates = softened.events.iter().filter(|event| event["values"]["lr"].is_number()).count();
+    assert_eq!((softened.code, updates), (0, 0), "{:?}", softened.events);
+    assert_eq!(logged(&softened, "resumes after update"), ["resumes after update 4"]);
+}

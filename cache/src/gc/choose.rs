@@ -80,7 +80,7 @@ impl Store {
     fn choose_aside(&self, policy: &Policy, choice: &mut Choice) -> Result<(), CacheError> {
         let old = |path: &PathBuf| is_older(path, policy.now_ns - PATIENCE_NS);
         let unwritten = |path: &PathBuf| is_unwritten_since(path, policy.now_ns - PATIENCE_NS);
-        for folder in list(&self.root().join("partial"))? {
+        for folder in list(&self.partials())? {
             let key = folder.file_name().and_then(|name| name.to_str()).and_then(Digest::parse);
             let inside = files(&folder)?;
             if let Some(key) = key.filter(|_| inside.iter().all(unwritten)) {

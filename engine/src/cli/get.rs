@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use watershed_cache::{ActionResult, Store, Stored};
 
+use super::landing::{self, Refusal};
 use super::{Choice, Common, open, out};
 use crate::archive::{self, Run};
 use crate::code;
@@ -28,7 +29,7 @@ pub struct Options {
 }
 
 pub fn get(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
-    match find(options, common, kinds).and_then(|(store, stored)| write(&store, &stored, &options.output)) {
+    match find(options, common, kinds).and_then(|found| write(&found, &options.output)) {
         Ok(()) => 0,
         Err(Fault::Told(exit)) => exit,
         Err(Fault::Exit(exit, text)) => {
@@ -37,6 +38,13 @@ pub fn get(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         }
         Err(Fault::Name(code, message)) => open::refuse_word(code, message, common),
     }
+}
+
+/// An output of the store, and the project's folder.
+struct Found {
+    store: Store,
+    stored: Stored,
+    root: PathBuf,
 }
 
 /// Why there is nothing to copy.
@@ -49,7 +57,7 @@ enum Fault {
     Name(&'static str, String),
 }
 
-fn find(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> Result<(Store, Stored), Fault> {
+fn find(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> Result<Found, Fault> {
     let Some(word) = options.choice.words.last().filter(|w| !w.ends_with(".yaml") && !w.ends_with(".yml")) else {
         return Err(Fault::Exit(2, "name the output: STAGE or STAGE.PORT".into()));
     };
@@ -79,7 +87,7 @@ fn from_run(
     run: &str,
     stage: &str,
     port: Option<&str>,
-) -> Result<(Store, Stored), Fault> {
+) -> Result<Found, Fault> {
     let store = Store::open(&open::cache_here(common)).map_err(|e| Fault::Exit(4, e.to_string()))?;
     let folder = archive::find(&store.runs(), run).map_err(|e| Fault::Exit(1, e))?;
     let unreadable = |e: std::io::Error| Fault::Exit(1, format!("cannot read `{}`: {e}", folder.display()));
@@ -95,7 +103,9 @@ fn from_run(
     let record = node.record(&store).ok_or_else(empty)?;
     let all = kinds();
     let stored = choose(&record, all.iter().find(|kind| kind.name == node.kind), stage, port)?;
-    Ok((store, stored))
+    // a run names no project; its store lies in one, unless it was put elsewhere
+    let root = store.root().parent().unwrap_or(Path::new(".")).to_path_buf();
+    Ok(Found { store, stored, root })
 }
 
 fn from_pipeline(
@@ -104,7 +114,7 @@ fn from_pipeline(
     kinds: fn() -> Vec<Kind>,
     stage: &str,
     port: Option<&str>,
-) -> Result<(Store, Stored), Fault> {
+) -> Result<Found, Fault> {
     let mut choice = options.choice.clone();
     choice.words.pop();
     choice.sweep = choice.sweep.or_else(|| open::sweep_in(stage));
@@ -121,7 +131,7 @@ fn from_pipeline(
         return Err(Fault::Exit(10, text));
     };
     let stored = choose(&record, Some(&session.graph.nodes[*node].stage.kind), stage, port)?;
-    Ok((session.store, stored))
+    Ok(Found { root: session.study.root, store: session.store, stored })
 }
 
 /// Chooses the output: the one named, else the only data output, else the kind's first if it is named like its type.
@@ -158,18 +168,14 @@ fn alternatives(stage: &str, data: &[(&String, &Stored)]) -> String {
     data.iter().map(|(name, _)| format!("`{stage}.{name}`")).collect::<Vec<_>>().join(" or ")
 }
 
-fn write(store: &Store, stored: &Stored, target: &Path) -> Result<(), Fault> {
+fn write(found: &Found, target: &Path) -> Result<(), Fault> {
     if target == Path::new("-") {
-        return print(store, stored);
+        return print(&found.store, &found.stored);
     }
-    if target.exists() && stored.artifact.folder {
-        std::fs::remove_dir_all(target)
-            .or_else(|_| std::fs::remove_file(target))
-            .map_err(|e| Fault::Exit(6, e.to_string()))?;
-    }
-    store
-        .copy_out(&stored.artifact, target)
-        .map_err(|e| Fault::Exit(if e.is_environment() { 6 } else { 4 }, e.to_string()))
+    landing::land(&found.store, &found.stored.artifact, target, &found.root).map_err(|refusal| match refusal {
+        Refusal::Place(text) => Fault::Exit(2, text),
+        Refusal::Copy(error) => Fault::Exit(if error.is_environment() { 6 } else { 4 }, error.to_string()),
+    })
 }
 
 fn print(store: &Store, stored: &Stored) -> Result<(), Fault> {

@@ -13,6 +13,7 @@ mod github;
 mod graph;
 mod init;
 mod kinds;
+mod landing;
 mod log;
 mod open;
 mod out;

@@ -66,9 +66,8 @@ fn only_stage(session: &Session, choice: &Choice, common: &Common) -> Result<Nod
 }
 
 fn look(session: &Session, node: NodeId, row: PeekRow) -> Result<Peek, StageError> {
-    let folders = tempfile::tempdir().map_err(|e| StageError::Environment(format!("cannot make a folder: {e}")))?;
     let stage = &session.graph.nodes[node].stage;
-    let inputs = plan::inputs_of(session, node, folders.path())?;
+    let inputs = plan::inputs_of(session, node)?;
     let seen = (stage.kind.peek)(&stage.params, &inputs, row)?;
     let title = session.graph.nodes[node].title();
     seen.ok_or_else(|| StageError::failed(format!("`{title}` ({}) reads no rows that a model sees", stage.kind.name)))

@@ -116,6 +116,9 @@ impl<'a> Binder<'a, '_> {
         if let Some(port) = self.ports.find_input(name) {
             return Some(port.clone());
         }
+        if self.ports.open_inputs && !self.is_name(name, key) {
+            return None;
+        }
         if self.ports.open_inputs {
             return Some(InPort { name: name.to_string().into(), accepts: vec![RecordType::Bytes], arity: Arity::One });
         }
@@ -127,6 +130,21 @@ impl<'a> Binder<'a, '_> {
         // The port that was meant is not missing as well.
         self.tried.extend(nearest(name, names()).map(str::to_string));
         None
+    }
+
+    /// Says whether an input may be called so: it becomes a file's name and, with `_` for `-`, a variable's.
+    fn is_name(&mut self, name: &str, key: Span) -> bool {
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        let message = if !plain || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            format!("`{name}` is no name for an input")
+        } else if let Some(twin) = self.tried.iter().find(|tried| tried.replace('-', "_") == name.replace('-', "_")) {
+            format!("inputs `{twin}` and `{name}` would be the same variable")
+        } else {
+            return true;
+        };
+        let help = "a letter, then letters, digits, `_` or `-`; `-` and `_` count as one";
+        self.faults.push(Diagnostic::at(code::UNKNOWN_PORT, key, message).help(help));
+        false
     }
 
     fn not_an_input(&mut self, port: &InPort, node: &Node) {

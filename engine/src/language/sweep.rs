@@ -59,6 +59,7 @@ pub fn expand(tree: &Node, max_cases: usize, faults: &mut Diagnostics) -> Vec<Sw
         .iter()
         .map(|(key, _)| {
             let before = faults.errors.len();
+            check_name("sweep", key, faults);
             let parts = read(entries, key, &mut Vec::new(), faults);
             if let Some(parts) = parts.as_ref().filter(|_| faults.errors.len() == before) {
                 parts.random.check(key, faults);
@@ -136,13 +137,21 @@ fn read_cases(node: &Node, faults: &mut Diagnostics) -> Vec<(Key, Vec<Override>)
     let entries = expect_map(node, "`cases`", faults).unwrap_or_default();
     let mut cases = Vec::new();
     for (key, value) in entries {
-        if key.text.contains('/') {
-            let message = format!("a case may not be called `{}`", key.text);
-            faults.push(Diagnostic::at(code::BAD_SWEEP, key.span, message).help("`S@SWEEP/CASE` needs the `/`"));
-        }
+        check_name("case", key, faults);
         cases.push((key.clone(), read_overrides(value, &format!("case `{}`", key.text), faults)));
     }
     cases
+}
+
+/// A name stands in `S@SWEEP/CASE` and, for who reads `S@*`, as a file.
+fn check_name(what: &str, key: &Key, faults: &mut Diagnostics) {
+    let help = match key.text.as_str() {
+        "." | ".." => "readers of `S@*` find a file under this name",
+        text if text.contains('/') => "`S@SWEEP/CASE` needs the `/`",
+        _ => return,
+    };
+    let message = format!("a {what} may not be called `{}`", key.text);
+    faults.push(Diagnostic::at(code::BAD_SWEEP, key.span, message).help(help));
 }
 
 impl Parts {

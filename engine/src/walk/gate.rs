@@ -3,7 +3,7 @@
 use super::{Ending, State, Walk};
 use crate::fault::StageError;
 use crate::graph::NodeId;
-use crate::plan::preview_inputs;
+use crate::plan::preview_of;
 use crate::preview::{Preview, Severity};
 use crate::reason;
 use crate::stage::Home;
@@ -32,8 +32,7 @@ impl Walk<'_> {
             (0..nodes.len()).filter(waits).filter(|id| !self.looked_ahead.contains(id)).collect();
         for id in waiting {
             self.looked_ahead.insert(id);
-            let stage = &nodes[id].stage;
-            if let Err(error) = (stage.kind.preview)(&stage.params, &preview_inputs(self.session, id, self)) {
+            if let Err(error) = preview_of(self.session, id, self) {
                 self.fail(id, Ending::default(), error);
             }
         }
@@ -44,8 +43,7 @@ impl Walk<'_> {
         if !self.passed_gate.insert(id) {
             return;
         }
-        let stage = &self.session.graph.nodes[id].stage;
-        let refusal = match (stage.kind.preview)(&stage.params, &preview_inputs(self.session, id, self)) {
+        let refusal = match preview_of(self.session, id, self) {
             Ok(preview) => {
                 self.tell_preview(id, &preview);
                 refusal(&preview)

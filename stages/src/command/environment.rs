@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use watershed_engine::fault::ParamFault;
 use watershed_engine::{Job, StageError};
@@ -58,7 +59,7 @@ pub fn seal(
     let gpus: Vec<String> = limits.gpus.iter().map(u32::to_string).collect();
     process.env_clear();
     process
-        .env("PATH", path(run, &job.spec().folder))
+        .env("PATH", path(run, &job.spec().folder, std::env::var_os("PATH")))
         .env("HOME", &room.home)
         .env("TMPDIR", &room.home)
         .env("LANG", "C.UTF-8");
@@ -83,10 +84,10 @@ pub fn variable(kind: &str, port: &str) -> String {
     format!("{kind}_{port}")
 }
 
-/// Returns PATH with `run.path` before it. `folder` is where relative entries begin; an entry with `:` in it is several, as
-/// in any PATH.
-pub fn path(run: &CommandRun, folder: &Path) -> OsString {
-    let inherited = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+/// Returns the user's PATH, `inherited`, with `run.path` before it. `folder` is where relative entries begin; an entry with `:`
+/// in it is several, as in any PATH.
+pub fn path(run: &CommandRun, folder: &Path, inherited: Option<OsString>) -> OsString {
+    let inherited = inherited.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let own = run.path.iter().flat_map(|entry| entry.split(':')).map(|entry| tidy(&folder.join(entry)));
     let mut path: Vec<OsString> = own.map(OsString::from).collect();
     path.push(inherited);
@@ -96,6 +97,16 @@ pub fn path(run: &CommandRun, folder: &Path) -> OsString {
 /// Leaves out `.` in a path, for messages of programs that print where they lie.
 fn tidy(path: &Path) -> PathBuf {
     path.components().collect()
+}
+
+/// Reads the variables: numbers and booleans become the texts that the child sees, so that `1` and `1.0` differ in the key too.
+///
+/// # Errors
+/// When there is no map.
+pub fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Value>, D::Error> {
+    let map: BTreeMap<String, Value> = BTreeMap::deserialize(from)?;
+    let text = |value: Value| text_of(&value).map_or(value, Value::String);
+    Ok(map.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
 fn text_of(value: &Value) -> Option<String> {

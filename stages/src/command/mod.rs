@@ -43,7 +43,7 @@ const TEMPORARY: i32 = 75;
 ///
 /// Input `x` lies at `$IN_x`, with the suffixes of its file, and output `y` belongs at `$OUT_y`; in `shell` and `argv`, `${in.x}` and
 /// `${out.y}` are the same places. Of several inputs, and of all cases of a sweep (`x: STAGE@*`), `$IN_x` is a folder with
-/// an entry under each label or case. Who reads `STAGE@*` also finds `$IN_cases`, a JSON list of the cases: for each its `name`, its
+/// an entry under each label or case. Of a folder its files count: empty folders are in no key and are not kept. Who reads `STAGE@*` also finds `$IN_cases`, a JSON list of the cases: for each its `name`, its
 /// `overrides` (path to value) and `in`, the ports in which it has an entry. A failed case skips its readers, unless the stage says
 /// `allow_missing: true`; then it has no entry.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,7 @@ pub struct Command {
     /// Outputs, as names (their type is `bytes`) or as `{name: type}` (`[out]`).
     pub out: Outputs,
     /// Environment variables of the child: strings, numbers or booleans.
+    #[serde(deserialize_with = "environment::texts")]
     pub env: BTreeMap<String, Value>,
     /// Programs whose version matters, as `{name: [program, argument, …]}`; what each prints is in the key, so another version runs the stage again.
     pub tools: BTreeMap<String, Vec<String>>,
@@ -126,7 +127,10 @@ impl Stage for Command {
     }
 
     fn probes(&self, run: &CommandRun, folder: &Path) -> Vec<Probe> {
-        let path = environment::path(run, folder);
+        if self.tools.is_empty() {
+            return Vec::new();
+        }
+        let path = environment::path(run, folder, watershed_engine::environment::read_os("PATH"));
         let probe = |(tool, argv): (&String, &Vec<String>)| Probe {
             tool: tool.clone(),
             argv: argv.clone(),

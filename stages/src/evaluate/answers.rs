@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::Evaluate;
 use super::customer::Customers;
-use super::evidence::{Evidence, TEACHER, input_of};
+use super::evidence::{Evidence, TEACHER};
 use super::numbers::{Numbers, flag, mean, p90};
 use crate::metrics::diversity::{distinct, unique_fraction};
 use crate::metrics::grounding::{Catalogue, Span};
@@ -59,7 +59,7 @@ pub fn score<'a>(answers: &'a [Answer], evidence: &'a Evidence, thresholds: &Thr
         .par_iter()
         .filter_map(|answer| {
             let prompt = evidence.prompts.get(&answer.id)?;
-            let parroting = parroting(input_of(prompt), &answer.text);
+            let parroting = parroting(prompt.material(), &answer.text);
             let parrot = parroting.is_parrot(thresholds);
             let mut scored = Scored { answer, prompt, parroting, parrot, spans: None, mentions: Vec::new() };
             if let Some(catalogue) = &evidence.catalogue {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use watershed_engine::{Job, StageError};
 
+use crate::formats;
 use crate::metrics::grounding::{Catalogue, Grounding};
 use crate::metrics::ranking;
 use crate::record::answer::Answer;
@@ -47,7 +48,7 @@ impl Evidence {
             evidence.answers.insert(input.label.clone(), answers);
         }
         if let Some(path) = job.optional_input("teacher") {
-            evidence.add_teacher(lines::read(path)?)?;
+            evidence.add_teacher(formats::prompts(path)?)?;
         }
         for input in job.inputs("ranking") {
             evidence.rankings.insert(input.label.clone(), read_ranking(&input.path)?);
@@ -129,14 +130,6 @@ pub fn customer_of(prompt: &Example) -> &str {
     if prompt.group.is_empty() { &prompt.id } else { &prompt.group }
 }
 
-/// Returns what the prompt gave the model to work with: `input`, or the last turn of the user.
-pub fn input_of(prompt: &Example) -> &str {
-    match &prompt.messages {
-        Some(turns) => turns.iter().rfind(|turn| turn.role == "user").map_or("", |turn| &turn.content),
-        None => &prompt.input,
-    }
-}
-
 fn demand_something(job: &Job) -> Result<(), StageError> {
     let given = |port: &str| !job.inputs(port).is_empty();
     if given("answers") && !given("prompts") && !given("teacher") {
@@ -155,13 +148,7 @@ fn read_prompts(job: &Job) -> Result<BTreeMap<String, Example>, StageError> {
     let Some(path) = job.optional_input("prompts").or(job.optional_input("teacher")) else {
         return Ok(BTreeMap::new());
     };
-    let mut prompts = BTreeMap::new();
-    for prompt in lines::read::<Example>(path)? {
-        if let Some(other) = prompts.insert(prompt.id.clone(), prompt) {
-            return Err(StageError::failed(format!("two prompts have the id `{}`: ids must be unique", other.id)));
-        }
-    }
-    Ok(prompts)
+    Ok(formats::prompts(path)?.into_iter().map(|prompt| (prompt.id.clone(), prompt)).collect())
 }
 
 fn read_answers(path: &Path, system: &str, prompts: &BTreeMap<String, Example>) -> Result<Vec<Answer>, StageError> {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use watershed_engine::{Job, StageError};
 
-use super::evidence::{Evidence, customer_of, input_of};
+use super::evidence::{Evidence, customer_of};
 use crate::metrics::grounding::Catalogue;
 use crate::metrics::normalise::norm;
 use crate::record::example::Example;
@@ -65,7 +65,7 @@ pub fn check(evidence: &Evidence, leaks: Leaks, job: &Job) -> Result<(), StageEr
 fn told_target<'a>(catalogue: &Catalogue, prompt: &Example, targets: &'a BTreeSet<String>) -> Option<&'a str> {
     let bought: BTreeSet<usize> = prompt.history.iter().filter_map(|item| catalogue.title_of(item)).collect();
     let offered = |item: &String| prompt.candidates.as_ref().is_some_and(|list| list.contains(item));
-    let named: BTreeSet<usize> = catalogue.find(&norm(input_of(prompt))).into_iter().collect();
+    let named: BTreeSet<usize> = catalogue.find(&norm(prompt.material())).into_iter().collect();
     let tells = |item: &&String| {
         let title = catalogue.title_of(item);
         !offered(item) && title.is_some_and(|title| named.contains(&title) && !bought.contains(&title))

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use watershed_engine::StageError;
 
 use super::answers::Scored;
-use super::evidence::{Evidence, customer_of, input_of};
+use super::evidence::{Evidence, customer_of};
 use super::numbers::Numbers;
 
 /// Examples of each sort.
@@ -56,7 +56,7 @@ fn worst_parrots(scored: &[Scored]) -> Value {
     let worst = |s: &Scored| s.parroting.copy_4.unwrap_or(0.0).max(s.parroting.rep_4.unwrap_or(0.0));
     flagged.sort_by(|a, b| worst(b).total_cmp(&worst(a)).then_with(|| a.answer.id.cmp(&b.answer.id)));
     let shown = flagged.into_iter().take(SHOWN).map(|s| {
-        json!({"id": s.answer.id, "customer": s.answer.group, "sample": s.answer.sample, "input": input_of(s.prompt),
+        json!({"id": s.answer.id, "customer": s.answer.group, "sample": s.answer.sample, "input": s.prompt.material(),
             "text": s.answer.text, "parroting": s.parroting})
     });
     shown.collect()
@@ -87,7 +87,7 @@ fn side_by_side(evidence: &Evidence, scored: &BTreeMap<&str, Vec<Scored>>) -> Va
             .map(|(system, s)| (system.to_string(), json!({"text": s.answer.text, "parrot": s.parrot})))
             .collect();
         Some(json!({"id": id, "customer": customer_of(prompt), "instruction": prompt.instruction,
-            "input": input_of(prompt), "target": evidence.truth.get(customer_of(prompt)), "answers": answers}))
+            "input": prompt.material(), "target": evidence.truth.get(customer_of(prompt)), "answers": answers}))
     });
     shown.collect()
 }

@@ -328,3 +328,13 @@ fn the_same_inputs_give_the_same_bytes_at_any_number_of_threads() {
     };
     assert_eq!(with(1), with(4));
 }
+
+#[test]
+fn prompts_may_be_alpacas_json_and_answers_know_them_by_their_content() {
+    let mut study = Study::new();
+    let path = study.file("prompts", "x");
+    std::fs::write(&path, json!([{"instruction": "Recommend a product.", "input": INPUT}]).to_string()).unwrap();
+    let id = crate::formats::prompts(&path).unwrap().remove(0).id;
+    let numbers = study.answers("tuned", &[(id.as_str(), INPUT, "stop")]).run(json!({})).unwrap();
+    close(&numbers, "tuned.parrot_rate", 1.0);
+}

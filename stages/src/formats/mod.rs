@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod ids;
+pub mod prompt;
 pub mod shape;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use watershed_engine::StageError;
 
 use crate::record::example::Example;
 use container::Record;
-use shape::{Columns, Format};
+use shape::{Columns, Fields, Format};
 
 /// A record that is no example.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,8 +50,21 @@ pub fn read(path: &Path) -> Result<Vec<Example>, StageError> {
     let parsed = parse(path, Format::Detect, &Columns::default())?;
     match parsed.bad.first() {
         None => Ok(parsed.rows),
-        Some(bad) => Err(StageError::failed(format!("`{}` line {}: {}", path.display(), bad.line, bad.reason))),
+        Some(bad) => Err(refused(path, bad)),
     }
+}
+
+/// Reads a file of prompts in any detectable format: their answers, where there are any, are kept. Holds the whole file in
+/// memory.
+///
+/// # Errors
+/// Names the file, and the line of the first record that asks nothing.
+pub fn prompts(path: &Path) -> Result<Vec<Example>, StageError> {
+    let read = |record: Result<Record, Bad>| record.and_then(|record| identified(record, prompt::prompt));
+    let rows: Result<Vec<Example>, Bad> = container::read(path)?.into_iter().map(read).collect();
+    let mut rows = rows.map_err(|bad| refused(path, &bad))?;
+    ids::make_unique(&mut rows);
+    Ok(rows)
 }
 
 /// Reads a file and keeps apart what is no example.
@@ -72,7 +86,7 @@ pub fn parse(path: &Path, format: Format, columns: &Columns) -> Result<Parsed, S
         .map_err(|reason| StageError::failed(format!("`{}` line {}: {reason}", path.display(), first.line)))?;
     let (mut rows, mut bad) = (Vec::with_capacity(records.len()), Vec::new());
     for record in records {
-        match record.and_then(|record| example(record, format, columns)) {
+        match record.and_then(|record| identified(record, |fields| format.example(fields, columns))) {
             Ok(row) => rows.push(row),
             Err(fault) => bad.push(fault),
         }
@@ -81,10 +95,14 @@ pub fn parse(path: &Path, format: Format, columns: &Columns) -> Result<Parsed, S
     Ok(Parsed { format: Some(format), rows, bad, repeated })
 }
 
-fn example(record: Record, format: Format, columns: &Columns) -> Result<Example, Bad> {
+fn refused(path: &Path, bad: &Bad) -> StageError {
+    StageError::failed(format!("`{}` line {}: {}", path.display(), bad.line, bad.reason))
+}
+
+/// Returns the example that `read` makes of a record; without an id of its own, it is known by its content.
+fn identified(record: Record, read: impl Fn(&Fields) -> Result<Example, String>) -> Result<Example, Bad> {
     let Record { line, fields } = record;
-    let mut row =
-        format.example(&fields, columns).map_err(|reason| Bad { line, reason, row: Value::Object(fields) })?;
+    let mut row = read(&fields).map_err(|reason| Bad { line, reason, row: Value::Object(fields) })?;
     if row.id.is_empty() {
         row.id = ids::content(&row)[..16].to_string();
     }

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::record::example::{Example, Message};
 
-type Fields = Map<String, Value>;
+/// A record, its meaning still unknown.
+pub type Fields = Map<String, Value>;
 
 /// What the records of a file mean.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,7 +109,8 @@ impl Format {
     }
 }
 
-fn common(fields: &Fields) -> Result<Example, String> {
+/// Reads what rows of every shape may have.
+pub(super) fn common(fields: &Fields) -> Result<Example, String> {
     Ok(Example {
         id: text(fields, "id")?,
         group: text(fields, "group")?,
@@ -121,7 +123,8 @@ fn common(fields: &Fields) -> Result<Example, String> {
     })
 }
 
-fn prompt_completion(fields: &Fields) -> Result<Example, String> {
+/// Reads `prompt` and `completion` or `response`, each a text or a list of turns.
+pub(super) fn prompt_completion(fields: &Fields) -> Result<Example, String> {
     let answer = if fields.contains_key("completion") { "completion" } else { "response" };
     if fields.get("prompt").is_some_and(Value::is_array) {
         let turns = [messages(fields, "prompt")?, messages(fields, answer)?].concat();
@@ -164,7 +167,8 @@ fn complete(row: Example) -> Result<Example, String> {
     }
 }
 
-fn text(fields: &Fields, name: &str) -> Result<String, String> {
+/// Reads a text; a field that is absent is empty.
+pub(super) fn text(fields: &Fields, name: &str) -> Result<String, String> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
@@ -183,7 +187,8 @@ fn item_ids(fields: &Fields, name: &str) -> Result<Option<Vec<String>>, String> 
     }
 }
 
-fn messages(fields: &Fields, name: &str) -> Result<Vec<Message>, String> {
+/// Reads a list of turns.
+pub(super) fn messages(fields: &Fields, name: &str) -> Result<Vec<Message>, String> {
     let turns = fields.get(name).and_then(Value::as_array).ok_or_else(|| format!("`{name}` is not a list of turns"))?;
     turns
         .iter()

@@ -1,17 +1,14 @@
 //! A prompt exactly as the model reads it before it answers.
 
-use std::path::Path;
-
-use serde_json::Value;
 use watershed_engine::StageError;
 use watershed_engine::peek::{Fate, Peek, PeekRow, Run};
 use watershed_engine::preview::PreviewInputs;
 
-use super::Generate;
+use super::{Generate, speech};
 use crate::base::Base;
 use crate::formats;
 use crate::record::example::Example;
-use crate::text::{Template, TemplateChoice, Tokenizer};
+use crate::text::{Template, Tokenizer};
 
 /// Shows a prompt; the worst is the longest.
 ///
@@ -20,8 +17,9 @@ use crate::text::{Template, TemplateChoice, Tokenizer};
 pub fn peek(params: &Generate, inputs: &PreviewInputs, row: PeekRow) -> Result<Peek, StageError> {
     let input = |port: &str| inputs.get(port).ok_or_else(|| StageError::failed(format!("input `{port}` is not there")));
     let tokenizer = Base::open(input("base")?)?.tokenizer;
-    let rows = formats::read(input("prompts")?)?;
-    let template = template(params, inputs.get("adapter"), &tokenizer)?;
+    let rows = formats::prompts(input("prompts")?)?;
+    let (choice, system) = (params.template.as_ref(), params.system.as_deref());
+    let template = speech::template(choice, system, inputs.get("adapter"), &tokenizer)?;
     let index = match row {
         PeekRow::Number(number) => number - 1,
         PeekRow::Worst => longest(&rows, &template, &tokenizer),
@@ -34,16 +32,6 @@ pub fn peek(params: &Generate, inputs: &PreviewInputs, row: PeekRow) -> Result<P
     peek.fact("row", index + 1).fact("of", rows.len()).fact("id", row.id.as_str()).fact("tokens", ids.len());
     peek.runs = vec![Run { fate: Fate::Read, text: tokenizer.shown(&ids), ids }];
     Ok(peek)
-}
-
-/// Returns the template of the answers: the parameters', else the adapter's, else `alpaca`.
-fn template(params: &Generate, adapter: Option<&Path>, tokenizer: &Tokenizer) -> Result<Template, StageError> {
-    let card = adapter.and_then(|folder| std::fs::read(folder.join("watershed.json")).ok());
-    let card: Value = card.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let own: Option<TemplateChoice> = serde_json::from_value(card["template"].clone()).ok();
-    let choice = params.template.clone().or(own).unwrap_or_default();
-    let system = params.system.as_deref().or(card["system"].as_str());
-    Template::new(&choice, system, tokenizer.chat().cloned()).map_err(StageError::Failed)
 }
 
 fn longest(rows: &[Example], template: &Template, tokenizer: &Tokenizer) -> usize {

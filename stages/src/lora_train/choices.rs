@@ -14,7 +14,7 @@ pub struct Lora {
     /// Rank.
     #[schemars(range(min = 1, max = 4096))]
     pub r: u32,
-    /// Numerator of the scale; 2 x r when not given.
+    /// Numerator of the scale, above 0; 2 x r when not given.
     #[schemars(range(min = 0.0))]
     pub alpha: Option<f64>,
     /// Dropout on the adapter's input, in training only.
@@ -171,7 +171,7 @@ impl Every {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum MicroBatch {
-    /// As many as a token budget allows.
+    /// As many as make 1024 tokens on a processor and 8192 on a GPU; half as many each time that memory does not suffice.
     Auto(Auto),
     /// So many rows.
     Rows(u32),
@@ -181,7 +181,7 @@ pub enum MicroBatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Auto {
-    /// Chosen from what the machine has.
+    /// By tokens: 1024 at once on a processor, 8192 on a GPU.
     Auto,
 }
 
@@ -195,7 +195,7 @@ impl Default for MicroBatch {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Checkpointing {
-    /// Once memory did not suffice.
+    /// Once an allocation has failed; on a processor the system may end the program before one does.
     #[default]
     Auto,
     /// Always.
@@ -259,11 +259,19 @@ pub fn faults(params: &LoraTrain) -> Vec<ParamFault> {
     if params.eps.is_nan() || params.eps <= 0.0 {
         fault("eps", "`eps` is above 0", "the default is 1.0e-8");
     }
+    // both would be noticed only when the training is over: a `B` that was never moved
+    if params.lr <= 0.0 {
+        fault("lr", "`lr` is above 0: nothing is learned at 0", "the default is 2.0e-4");
+    }
+    if params.lora.alpha.is_some_and(|alpha| alpha <= 0.0) {
+        fault("lora.alpha", "`alpha` is above 0: it scales the adapter", "leave it out for 2 x r");
+    }
     if params.lora.targets.is_empty() {
         fault("lora.targets", "an adapter needs a projection", "leave `targets` out for all seven");
     }
     if params.eval_every == Every::Updates(0) {
         fault("eval_every", "evaluations are at least one update apart", "write `epoch`, or a number from 1");
     }
+    faults.extend(params.template.faults("template"));
     faults
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use watershed_engine::StageError;
 
-use super::LoraTrain;
+use super::audit::{Audit, nothing_left};
+use super::{LoraTrain, context};
 use crate::base::Base;
 use crate::formats;
 use crate::record::example::Example;
 use crate::text::batch::{BatchPlan, LossNorm};
-use crate::text::labels::{Cut, Encoded, Encoder, Row};
+use crate::text::labels::{Encoded, Encoder};
 use crate::text::schedule::Schedule;
 use crate::text::{Template, Tokenizer};
 
@@ -51,31 +52,30 @@ impl Dataset {
     /// Reads and encodes the rows.
     ///
     /// # Errors
-    /// Names the file and row that cannot be read or do not fit.
+    /// Names the file and row that cannot be read or do not fit; and when held-out rows are there and none has a label.
     pub fn open(params: &LoraTrain, files: Files<'_>, base: &Path) -> Result<Dataset, StageError> {
-        let base = Base::open(base)?;
-        let data = Dataset::encode(params, files, base.tokenizer)?;
-        data.check_context(base.config.max_positions)?;
-        Ok(data)
+        let data = Dataset::encode(params, files, Base::open(base)?)?;
+        let held_out = [("val", &data.val), ("test", &data.test)];
+        let refusal = held_out.iter().find_map(|(port, rows)| nothing_left(port, &Audit::of(rows), params));
+        refusal.map_or(Ok(data), |why| Err(StageError::Failed(why)))
     }
 
-    /// Reads the rows and encodes them with a tokenizer that is open already.
+    /// Reads the rows and encodes them for a base that is open already, whatever is left of them.
     ///
     /// # Errors
-    /// As [`Dataset::open`].
-    pub fn encode(params: &LoraTrain, files: Files<'_>, tokenizer: Tokenizer) -> Result<Dataset, StageError> {
+    /// Names the file and row that cannot be read or do not fit.
+    pub fn encode(params: &LoraTrain, files: Files<'_>, base: Base) -> Result<Dataset, StageError> {
+        let Base { config, tokenizer } = base;
         let template = Template::new(&params.template, params.system.as_deref(), tokenizer.chat().cloned());
         let template = template.map_err(StageError::Failed)?;
-        let train_examples = formats::read(files.train)?;
-        let [val_examples, test_examples] =
-            [files.val, files.test].map(|file| file.map_or(Ok(Vec::new()), formats::read));
-        let (val_examples, test_examples) = (val_examples?, test_examples?);
+        let read = |file: Option<&Path>| file.map_or(Ok(Vec::new()), formats::read);
+        let (train_rows, val_rows, test_rows) = (formats::read(files.train)?, read(files.val)?, read(files.test)?);
         let encoder = encoder(params, &template, &tokenizer);
-        let overlap =
-            [&val_examples, &test_examples].into_iter().flat_map(|held| overlap(&train_examples, held)).collect();
-        let (train, val) = (encoder.encode_all(&train_examples)?, encoder.encode_all(&val_examples)?);
-        let test = encoder.encode_all(&test_examples)?;
-        let sampled = if val_examples.is_empty() { train_examples } else { val_examples };
+        let encode = |port, rows: &[Example]| context::encode(&encoder, config.max_positions, port, rows);
+        let (train, val) = (encode("train", &train_rows)?, encode("val", &val_rows)?);
+        let test = encode("test", &test_rows)?;
+        let overlap = [&val_rows, &test_rows].into_iter().flat_map(|held| overlap(&train_rows, held)).collect();
+        let sampled = if val_rows.is_empty() { train_rows } else { val_rows };
         let sampled = sampled.into_iter().take(SAMPLED).collect();
         Ok(Dataset { train, val, test, tokenizer, template, sampled, overlap })
     }
@@ -83,44 +83,6 @@ impl Dataset {
     /// Returns the tokens of each training row.
     pub fn lengths(&self) -> Vec<usize> {
         self.train.rows.iter().map(|row| row.ids.len()).collect()
-    }
-
-    /// Returns the number of training rows whose answer lost tokens.
-    pub fn rows_cut(&self) -> usize {
-        self.train.rows.iter().filter(|row| matches!(row.cut, Cut::Answer(_))).count()
-    }
-
-    /// Returns the number of training rows whose input lost its middle.
-    pub fn inputs_cut(&self) -> usize {
-        self.train.rows.iter().filter(|row| row.cut == Cut::Input).count()
-    }
-
-    /// Returns the number of training rows that do not teach the end of an answer: whole rows end with one, and learn it.
-    pub fn rows_without_end(&self) -> usize {
-        self.rows_cut()
-    }
-
-    /// Checks that the base can read every row.
-    ///
-    /// # Errors
-    /// When rows are longer than `context`, the longest sequence that the base was made for: says how many and how long.
-    pub fn check_context(&self, context: usize) -> Result<(), StageError> {
-        let rows = || self.train.rows.iter().chain(&self.val.rows).chain(&self.test.rows);
-        let longer = rows().filter(|row| row.ids.len() > context).count();
-        let longest = rows().map(|row| row.ids.len()).max().unwrap_or(0);
-        if longer == 0 {
-            return Ok(());
-        }
-        Err(StageError::failed(format!(
-            "{longer} of {} rows are longer than the {context} tokens that the base was made for, the longest has {longest}; \
-             set `max_len: {context}`, or take a base with a longer context",
-            rows().count()
-        )))
-    }
-
-    /// Returns the labels of one pass over the training rows.
-    pub fn label_tokens(&self) -> usize {
-        self.train.rows.iter().map(Row::label_tokens).sum()
     }
 }
 

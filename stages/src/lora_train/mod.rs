@@ -3,10 +3,17 @@
 //! Defaults are what we would choose; preset `alpaca-lora` is what tloen/alpaca-lora's `finetune.py` did, warts included, so
 //! that the paper's runs can be done again and the warts measured.
 
+pub mod audit;
+mod card;
 mod choices;
+mod context;
+mod cost;
 mod dataset;
+mod lints;
+mod origin;
 mod peek;
 mod preview;
+pub mod rates;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,8 +31,12 @@ use crate::text::labels::{Overflow, TrainOn};
 use crate::text::order::Order;
 use crate::text::schedule::Shape;
 
+pub use audit::Audit;
+pub use card::{CARD, Card};
 pub use choices::{Checkpointing, Checks, Dtype, Every, Init, Level, Lora, MicroBatch, Select, Target, Variant, Word};
+pub use cost::has_fast_bf16;
 pub use dataset::{Dataset, Files, plan, schedule};
+pub use origin::Origin;
 
 /// Trains a low-rank adapter for a LLaMA model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,15 +60,16 @@ pub struct LoraTrain {
     #[schemars(range(min = 1, max = 100_000))]
     pub epochs: u32,
     /// Number of updates; replaces `epochs`.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_steps: Option<u32>,
     /// Rows per update.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub batch_size: u32,
-    /// Rows per micro-batch; required under `loss_norm: micro_mean`, where the result depends on it.
+    /// Rows per micro-batch; required under `loss_norm: micro_mean`, where the result depends on it, and without effect under
+    /// `token`.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub micro_batch_size: Option<u32>,
-    /// Highest learning rate.
+    /// Highest learning rate, above 0.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub lr: f64,
     /// Shape of the learning rate after warm-up: `linear`, `cosine`, `constant` or `wsd`.
@@ -85,9 +97,10 @@ pub struct LoraTrain {
     pub dtype: Dtype,
     /// When to evaluate: `epoch`, or every so many updates; always also before the first update and at the end.
     pub eval_every: Every,
-    /// Which adapter `adapter` holds: `best` by validation loss on answers (the last one without `val`) or `last`.
-    pub select: Select,
-    /// Evaluations without a better loss after which training ends.
+    /// Which adapter `adapter` holds: `best` by validation loss on answers, or `last`; when not given, `best` with `val` and
+    /// `last` without. An adapter that training goes on from is one to choose from.
+    pub select: Option<Select>,
+    /// Evaluations of `val` without a better loss after which training ends.
     #[schemars(range(min = 1))]
     pub early_stop: Option<u32>,
     /// What a failed check means, by name: `fail`, `warn` or `off`.
@@ -121,7 +134,7 @@ impl Default for LoraTrain {
             order: Order::Shuffled,
             dtype: Dtype::F32,
             eval_every: Every::Word(Word::Epoch),
-            select: Select::Best,
+            select: None,
             early_stop: None,
             checks: Checks::default(),
             seed: 0,
@@ -133,16 +146,19 @@ impl Default for LoraTrain {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraTrainRun {
-    /// Rows that go through the model at once: `auto` (by tokens), or a number. Ignored under `loss_norm: micro_mean`.
+    /// Rows that go through the model at once: a number, or `auto`, which is as many as make 1024 tokens on a processor and 8192
+    /// on a GPU. Either is halved each time that memory does not suffice. Ignored under `loss_norm: micro_mean`.
     pub micro_batch: MicroBatch,
     /// Whether each block is computed again in the backward pass instead of kept, which gives the same numbers in less memory
-    /// for a third more work: `on`, `off`, or `auto` (once memory did not suffice, before micro-batches are halved).
+    /// for a third more work: `on`, `off`, or `auto`, which is on once an allocation has failed, before micro-batches are halved.
+    /// On a processor the system may end the program before one fails: write `on` where memory is short.
     pub checkpointing: Checkpointing,
 }
 
 impl Stage for LoraTrain {
     const KIND: &'static str = "lora-train";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
+    const JUDGES: &'static [&'static str] = &["checks"];
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = LoraTrainRun;
@@ -187,6 +203,13 @@ impl Stage for LoraTrain {
 
     fn run(&self, _run: &LoraTrainRun, _job: &Job) -> Result<(), StageError> {
         Err(StageError::Environment("`lora-train` runs in `watershed-torch`, which `make demo` builds".into()))
+    }
+}
+
+impl LoraTrain {
+    /// Says whether the adapter with the lowest validation loss is chosen, where there is one.
+    pub fn selects_best(&self) -> bool {
+        self.select.unwrap_or_default() == Select::Best
     }
 }
 
@@ -238,6 +261,13 @@ mod tests {
         assert_eq!(LoraTrain::settle(&json!({"lr": 1}), &|_| true), None);
         let settled = LoraTrain::settle(&written, &|port| port == "adapter");
         assert_eq!(settled, Some(json!({"lora": {"written": ["dropout", "r"]}})));
+    }
+
+    #[test]
+    fn rate_and_scale_at_which_nothing_is_learned_are_faults() {
+        let lora = Lora { alpha: Some(0.0), ..Lora::default() };
+        let faults = LoraTrain { lr: 0.0, lora, ..LoraTrain::default() }.check();
+        assert_eq!(faults.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), ["lr", "lora.alpha"]);
     }
 
     #[test]

@@ -62,6 +62,34 @@ fn impossible(config: &Map<String, Value>) -> Option<ParamFault> {
     parse(&full).err().map(|e| ParamFault::new("config", e.to_string(), "see the config.json of a LLaMA"))
 }
 
+/// Fields that readers take for real numbers; a number of any other is a whole one where it can be.
+const REAL: [&str; 7] = [
+    "rope_theta",
+    "rms_norm_eps",
+    "initializer_range",
+    "attention_dropout",
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+];
+
+/// Writes numbers of equal value alike, `10000` and `10000.0`: they make the same key, so they must make the same bytes.
+fn settle(name: &str, value: &mut Value) {
+    match value {
+        Value::Object(map) => map.iter_mut().for_each(|(name, value)| settle(name, value)),
+        Value::Array(items) => items.iter_mut().for_each(|item| settle(name, item)),
+        Value::Number(number) => {
+            let Some(float) = number.as_f64().filter(|float| float.abs() <= (1u64 << 53) as f64) else { return };
+            if REAL.contains(&name) {
+                *value = json!(float + 0.0); // -0 is 0
+            } else if float.fract() == 0.0 {
+                *value = json!(float as i64);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Reads a completed config as the model loader will.
 ///
 /// # Errors
@@ -102,6 +130,7 @@ pub fn complete(
     for (name, id) in &vocabulary.special {
         default(name, json!(id));
     }
+    full.iter_mut().for_each(|(name, value)| settle(name, value));
     full.insert("torch_dtype".into(), json!(dtype.torch_name()));
     full.shift_remove("dtype");
     // The order in which a user writes the keys is in no key, so it must be in no byte either.

@@ -33,7 +33,7 @@ pub struct RandomModel {
 
 impl Stage for RandomModel {
     const KIND: &'static str = "random-model";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {

@@ -51,3 +51,31 @@ pub struct Example {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub meta: Map<String, Value>,
 }
+
+impl Example {
+    /// Returns what the row gives to work with, which an answer should not copy: `input`, of a conversation the last turn of the
+    /// user.
+    pub fn material(&self) -> &str {
+        match &self.messages {
+            Some(turns) => turns.iter().rfind(|turn| turn.role == "user").map_or("", |turn| &turn.content),
+            None => &self.input,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_gives_its_last_user_turn_to_work_with() {
+        let row = Example { input: "a kettle".into(), ..Example::default() };
+        assert_eq!(row.material(), "a kettle");
+        let turn =
+            |(role, content): &(&str, &str)| Message { role: (*role).into(), content: (*content).into(), train: None };
+        let turns = [("user", "a kettle"), ("assistant", "a mug"), ("user", "a plate"), ("assistant", "a cup")];
+        let messages = Some(turns.iter().map(turn).collect());
+        assert_eq!(Example { messages, ..Example::default() }.material(), "a plate");
+        assert_eq!(Example { messages: Some(Vec::new()), ..Example::default() }.material(), "");
+    }
+}

@@ -224,12 +224,12 @@ impl Encoder<'_> {
 
     /// Cuts the middle out of the input until the row fits.
     fn cut_input(&self, index: usize, example: &Example, tokens: usize) -> Result<Row, Unfit> {
-        let text = input_of(example);
+        let text = example.material();
         let length = text.chars().count();
         // one token is one character at least, so the first cut is never too large
         let mut cut = (tokens - self.max_len).min(length);
         loop {
-            let mut row = self.whole(index, &with_input(example, &without_middle(&text, cut)))?;
+            let mut row = self.whole(index, &with_input(example, &without_middle(text, cut)))?;
             if row.ids.len() <= self.max_len {
                 row.cut = Cut::Input;
                 return Ok(row);
@@ -243,14 +243,7 @@ impl Encoder<'_> {
     }
 }
 
-/// Returns what may be cut: the input, else the last user turn.
-fn input_of(example: &Example) -> String {
-    match &example.messages {
-        Some(messages) => messages.iter().rfind(|m| m.role == "user").map(|m| m.content.clone()).unwrap_or_default(),
-        None => example.input.clone(),
-    }
-}
-
+/// Returns the row with other [`Example::material`].
 fn with_input(example: &Example, input: &str) -> Example {
     let mut example = example.clone();
     match &mut example.messages {

@@ -4,11 +4,15 @@
 //! [`Part`]s, so that prompt and answer can be tokenised apart: merging across their border would let the last token of the
 //! prompt hold the first letters of the answer.
 
+mod inline;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use watershed_engine::fault::ParamFault;
 
 use super::{Tokenizer, chat};
 use crate::record::example::{Example, Message};
+pub use inline::InlineTemplate;
 
 /// Which template, as written in YAML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +30,16 @@ impl Default for TemplateChoice {
     }
 }
 
+impl TemplateChoice {
+    /// Returns what is wrong with a template that is written out; `path` is its own inside `with`.
+    pub fn faults(&self, path: &str) -> Vec<ParamFault> {
+        match self {
+            TemplateChoice::Named(_) => Vec::new(),
+            TemplateChoice::Inline(inline) => inline.faults(path),
+        }
+    }
+}
+
 /// Templates with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -38,16 +52,6 @@ pub enum TemplateName {
     Chatml,
     /// The tokenizer's own chat template.
     Chat,
-}
-
-/// A template written out in minijinja, with `instruction`, `input`, `system` and (in `response`) `output`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct InlineTemplate {
-    /// What the model reads, for example `"Q: {{ instruction }} {{ input }}\nA: "`.
-    pub prompt: String,
-    /// What it writes, for example `"{{ output }}"`.
-    pub response: String,
 }
 
 /// A run of text that is learned as a whole or not at all.
@@ -75,7 +79,7 @@ impl Template {
     /// Joins a choice with the system prompt of rows that have none, and with the tokenizer's own template.
     ///
     /// # Errors
-    /// When `chat` is chosen and the tokenizer has no template.
+    /// When `chat` is chosen and the tokenizer has no template, or one that is written out has a fault.
     pub fn new(
         choice: &TemplateChoice,
         system: Option<&str>,
@@ -84,27 +88,26 @@ impl Template {
         if *choice == TemplateChoice::Named(TemplateName::Chat) && chat.is_none() {
             return Err("`template: chat` needs a tokenizer with a chat template, and this one has none; try `template: chatml`".into());
         }
+        if let Some(ParamFault { path, message, help }) = choice.faults("template").into_iter().next() {
+            return Err(format!("`{path}`: {message}; {help}"));
+        }
         Ok(Template { choice: choice.clone(), system: system.map(String::from), chat })
     }
 
-    /// Returns what the model reads before it writes its last answer.
+    /// Returns what the model reads before it writes its last answer. Answers that end a conversation are left out, learned
+    /// or not: the question before them is asked.
     ///
     /// # Errors
     /// When the row does not fit the template.
     pub fn prompt(&self, row: &Example) -> Result<String, String> {
-        let mut row = row.clone();
-        row.output = Some(String::new());
-        if let Some(messages) = &mut row.messages
-            && messages.last().is_none_or(|last| last.role != "assistant")
-        {
-            messages.push(Message { role: "assistant".into(), content: String::new(), train: None });
+        let row = unanswered(row);
+        if let Some(chat) = self.chat.as_ref().filter(|_| self.is_chat()) {
+            let mut turns = self.messages(&row)?;
+            turns.pop();
+            return chat.render(&turns, true);
         }
         let mut parts = self.parts(&row)?;
-        while let Some(part) = parts.pop() {
-            if part.is_answer {
-                break;
-            }
-        }
+        parts.pop();
         Ok(parts.into_iter().map(|part| part.text).collect())
     }
 
@@ -162,15 +165,16 @@ impl Template {
 
     fn inline(&self, inline: &InlineTemplate, row: &Example) -> Result<Vec<Part>, String> {
         let (instruction, input) = exchange(row)?;
-        let output = output(row)?;
-        let fields = minijinja::context! { instruction, input, system => self.system(row).unwrap_or_default(), output };
-        let render =
-            |text: &str| chat::environment(true).render_str(text, &fields).map_err(|e| format!("`template`: {e:#}"));
-        Ok(single(render(&inline.prompt)?, render(&inline.response)?))
+        let (system, output) = (self.system(row).unwrap_or_default(), output(row)?);
+        let (prompt, answer) = inline.render(&inline::Fields { instruction, input, system, output })?;
+        Ok(single(prompt, answer))
     }
 
+    /// Returns the system prompt: the turn that opens a conversation, else the row's own, else the one of rows without.
     fn system(&self, row: &Example) -> Option<String> {
-        row.system.clone().or_else(|| self.system.clone()).filter(|text| !text.is_empty())
+        let opening = row.messages.as_ref().and_then(|turns| turns.first()).filter(|turn| turn.role == "system");
+        let system = opening.map(|turn| &turn.content).or(row.system.as_ref()).or(self.system.as_ref());
+        system.filter(|text| !text.is_empty()).cloned()
     }
 
     fn messages(&self, row: &Example) -> Result<Vec<Message>, String> {
@@ -195,11 +199,25 @@ impl Template {
     }
 }
 
-/// Returns instruction and input of a row, also of one user turn and one answer.
+/// Returns the row before its last answer: an empty one stands for all answers that end a conversation.
+fn unanswered(row: &Example) -> Example {
+    let mut row = Example { output: Some(String::new()), ..row.clone() };
+    if let Some(messages) = &mut row.messages {
+        let asked = messages.iter().rposition(|turn| turn.role != "assistant").map_or(0, |last| last + 1);
+        messages.truncate(asked);
+        messages.push(Message { role: "assistant".into(), content: String::new(), train: None });
+    }
+    row
+}
+
+/// Returns instruction and input of a row, also of one user turn and one answer; [`Template::system`] has the turn before them.
 fn exchange(row: &Example) -> Result<(String, String), String> {
     let Some(messages) = &row.messages else { return Ok((row.instruction.clone(), row.input.clone())) };
-    let turns: Vec<&Message> = messages.iter().filter(|m| m.role != "system").collect();
-    match turns.as_slice() {
+    let turns = match messages.as_slice() {
+        [first, others @ ..] if first.role == "system" => others,
+        all => all,
+    };
+    match turns {
         [user] | [user, _] if user.role == "user" => Ok((user.content.clone(), String::new())),
         _ => Err("a conversation of several turns needs `template: chat` or `chatml`".into()),
     }
@@ -233,63 +251,4 @@ fn chatml(messages: &[Message]) -> Vec<Part> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(instruction: &str, input: &str) -> Example {
-        Example {
-            instruction: instruction.into(),
-            input: input.into(),
-            output: Some("yes".into()),
-            ..Example::default()
-        }
-    }
-
-    fn named(name: TemplateName, system: Option<&str>) -> Template {
-        Template::new(&TemplateChoice::Named(name), system, None).unwrap()
-    }
-
-    #[test]
-    fn alpaca_leaves_the_input_section_out_when_there_is_none() {
-        let template = named(TemplateName::AlpacaShort, None);
-        assert_eq!(template.prompt(&row("Do", "")).unwrap(), "### Instruction:\nDo\n\n### Response:\n");
-        assert_eq!(
-            template.prompt(&row("Do", "this")).unwrap(),
-            "### Instruction:\nDo\n\n### Input:\nthis\n\n### Response:\n"
-        );
-    }
-
-    #[test]
-    fn chatml_learns_the_end_of_each_answer_but_not_the_user() {
-        let parts = named(TemplateName::Chatml, Some("Be brief.")).parts(&row("Do", "this")).unwrap();
-        assert_eq!(
-            parts[0].text,
-            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nDo\n\nthis<|im_end|>\n<|im_start|>assistant\n"
-        );
-        assert_eq!(parts[1], Part { text: "yes<|im_end|>".into(), is_answer: true });
-    }
-
-    #[test]
-    fn inline_template_keeps_its_spaces() {
-        let inline = InlineTemplate { prompt: "Q: {{ instruction }}\nA: ".into(), response: "{{ output }}!".into() };
-        let template = Template::new(&TemplateChoice::Inline(inline), None, None).unwrap();
-        let parts = template.parts(&row("why", "")).unwrap();
-        assert_eq!((parts[0].text.as_str(), parts[1].text.as_str()), ("Q: why\nA: ", "yes!"));
-    }
-
-    #[test]
-    fn turns_marked_train_false_are_read_and_not_learned() {
-        let turn = |role: &str, content: &str, train| Message { role: role.into(), content: content.into(), train };
-        let messages = vec![
-            turn("user", "a", None),
-            turn("assistant", "b", Some(false)),
-            turn("user", "c", None),
-            turn("assistant", "d", None),
-        ];
-        let row = Example { messages: Some(messages), ..Example::default() };
-        let parts = named(TemplateName::Chatml, None).parts(&row).unwrap();
-        assert_eq!(parts.len(), 2);
-        assert!(parts[0].text.contains("b<|im_end|>") && parts[1].text == "d<|im_end|>");
-        assert!(named(TemplateName::Alpaca, None).parts(&row).is_err());
-    }
-}
+mod tests;

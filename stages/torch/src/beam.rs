@@ -9,10 +9,10 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use tch::Kind;
 
-use crate::generate::{finish, to_f32};
 use crate::pick::restrain;
 use crate::reader::Reader;
-use crate::{Answer, Finish, GenerateConfig, Prompt, Watch};
+use crate::writing::{finish, to_f32};
+use crate::{Answer, Error, Finish, GenerateConfig, Prompt, Result, Watch};
 
 /// The search for one prompt's answer.
 struct Search<'a> {
@@ -54,7 +54,7 @@ pub(crate) fn write_batch(
     beams: usize,
     config: &GenerateConfig,
     watch: &mut dyn Watch,
-) -> ControlFlow<()> {
+) -> Result<ControlFlow<()>> {
     let mut searches: Vec<Search<'_>> =
         batch.iter().enumerate().map(|(row, index)| Search::new(*index, &prompts[*index], row)).collect();
     let ids: Vec<&[u32]> = batch.iter().map(|index| &prompts[*index].ids[..]).collect();
@@ -62,18 +62,24 @@ pub(crate) fn write_batch(
     loop {
         let scores = to_f32(&reader.model.project(&hidden).log_softmax(-1, Kind::Float));
         let vocab = reader.model.config().vocab;
+        if let Some(search) = searches.iter().find(|search| !search.is_sound(&scores, vocab)) {
+            return Err(Error::not_finite(&search.prompt.id));
+        }
         let nexts: Vec<Vec<Next>> =
             searches.par_iter().map(|search| search.continuations(&scores, vocab, beams, config)).collect();
         let mut going = Vec::new();
         for (mut search, nexts) in searches.into_iter().zip(nexts) {
             if search.advance(nexts, beams, config, watch) {
-                watch.done(search.answer())?;
+                let flow = watch.done(search.answer());
+                if flow.is_break() {
+                    return Ok(flow);
+                }
             } else {
                 going.push(search);
             }
         }
         if going.is_empty() {
-            return ControlFlow::Continue(());
+            return Ok(ControlFlow::Continue(()));
         }
         cache.select(&going.iter().flat_map(|search| &search.beams).map(|beam| beam.row).collect::<Vec<_>>());
         going.iter_mut().flat_map(|search| &mut search.beams).enumerate().for_each(|(row, beam)| beam.row = row);
@@ -87,6 +93,11 @@ impl<'a> Search<'a> {
     fn new(index: usize, prompt: &'a Prompt, row: usize) -> Search<'a> {
         let beam = Beam { written: prompt.ids.clone(), score: 0.0, logprob: 0.0, row };
         Search { index, prompt, beams: vec![beam], ended: Vec::new() }
+    }
+
+    /// Says whether the log-probabilities of all beams are numbers: none is where the log-sum-exp is not finite.
+    fn is_sound(&self, scores: &[f32], vocab: usize) -> bool {
+        self.beams.iter().all(|beam| !scores[beam.row * vocab..][..vocab].iter().any(|score| score.is_nan()))
     }
 
     /// Returns the best continuations of all beams, best first: enough that, were every stop id among them for each beam,

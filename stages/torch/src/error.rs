@@ -20,12 +20,20 @@ pub enum Error {
     /// The loss or the gradient is no longer a number.
     #[error("the {what} of update {step} is {value}")]
     Diverged {
-        /// `loss`, `gradient norm` or `validation loss`.
+        /// `loss`, `gradient norm`, `validation loss` or `likelihood of a sampled answer`.
         what: &'static str,
         /// The update, counted from 1.
         step: u64,
         /// What it was.
         value: f64,
+    },
+    /// The model's logits are no numbers, so that no token is likelier than another.
+    #[error(
+        "after prompt `{prompt}` the model's logits are not finite: is the base or its `config.json` damaged, or was the adapter trained with a far too large `lr` or `lora.alpha`?"
+    )]
+    NotFinite {
+        /// The prompt's id.
+        prompt: String,
     },
     /// The device has no room for the rows that were given at once; fewer may fit.
     #[error("out of memory: {0}")]
@@ -43,6 +51,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn not_finite(prompt: &str) -> Error {
+        Error::NotFinite { prompt: prompt.to_owned() }
+    }
+
     pub(crate) fn read(path: &Path, why: impl ToString) -> Error {
         Error::File { verb: "read", path: path.to_owned(), why: why.to_string() }
     }

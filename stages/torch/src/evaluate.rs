@@ -57,18 +57,32 @@ fn sum_up(model: &Model, lora: Option<&Lora>, rows: &[Row], batch_tokens: usize)
 }
 
 /// Returns the mean KL divergence KL(base || tuned) over the label positions of `rows`, in nats a token; 0 without labels.
+///
+/// # Errors
+/// Those of [`evaluate`]; it needs room for a row and a slice of its logits.
 pub fn divergence(model: &Model, lora: &Lora, rows: &[Row]) -> Result<f64> {
+    caught(|| diverge(model, lora, rows, loss::at_once(model)))
+}
+
+fn diverge(model: &Model, lora: &Lora, rows: &[Row], at_once: i64) -> Result<f64> {
     let _guard = tch::no_grad_guard();
     let (mut sum, mut tokens) = (0.0, 0);
     for row in rows {
         let Some(mut packed) = Packed::new(model, std::slice::from_ref(row))? else { continue };
-        let mut log_probabilities =
-            |active| model.project(&forward(model, active, &mut packed)).log_softmax(-1, Kind::Float);
-        let (base, tuned) = (log_probabilities(None), log_probabilities(Some(Active::still(lora))));
-        sum += (base.exp() * (base - tuned)).sum(Kind::Double).double_value(&[]);
+        let base = forward(model, None, &mut packed);
+        let tuned = forward(model, Some(Active::still(lora)), &mut packed);
+        sum += loss::slices(at_once, &base, &tuned).map(|(base, tuned)| part(model, &base, &tuned)).sum::<f64>();
         tokens += packed.label_tokens;
     }
     Ok(if tokens == 0 { 0.0 } else { sum / tokens as f64 })
+}
+
+/// Returns the sum of the divergences between the next tokens at two lists of hidden states.
+fn part(model: &Model, base: &Tensor, tuned: &Tensor) -> f64 {
+    let log_probabilities = |hidden: &Tensor| model.project(hidden).log_softmax(-1, Kind::Float);
+    let (mut base, tuned) = (log_probabilities(base), log_probabilities(tuned));
+    let gap = &base - tuned;
+    (base.exp_() * gap).sum(Kind::Double).double_value(&[])
 }
 
 /// Returns the hidden states `[labels, hidden]` that predict the labels.
@@ -95,8 +109,13 @@ fn batches(rows: &[Row], batch_tokens: usize) -> Vec<&[Row]> {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
     use crate::fixture::Fixture;
+    use crate::model::Placement;
+    use crate::naive::{Naive, shapes};
+    use crate::{Init, LoraConfig, Scaling, Target};
 
     /// The reference's padded batch, a row each, padding and the prompt without labels.
     fn rows(fixture: &Fixture) -> Vec<Row> {
@@ -133,5 +152,31 @@ mod tests {
             means.push(one.loss().unwrap());
         }
         close(means.iter().sum::<f64>() / means.len() as f64, &wanted["mean_of_sample_means"], 1.0);
+    }
+
+    #[test]
+    fn divergence_is_that_of_whole_logits_in_any_slices() {
+        let place = Placement { device: Device::Cpu, kind: Kind::Float };
+        let model = Model::of(&Naive::new(&shapes()[0].1, Kind::Float), place).unwrap();
+        let config = LoraConfig {
+            r: 2,
+            alpha: 4.0,
+            dropout: 0.0,
+            targets: vec![Target::Q, Target::Down],
+            scaling: Scaling::Lora,
+            init: Init::Kaiming,
+        };
+        let lora = Lora::new(&model, &config, 3).unwrap();
+        let (flat, b_start) = lora.flat();
+        let _ = flat.narrow(0, b_start, flat.size()[0] - b_start).fill_(3.0);
+        let row = Row { ids: vec![7, 23, 5, 40, 9, 11], labels: vec![true; 6], response_start: 0 };
+        let logs = |lora: Option<&Lora>| model.logits(lora, &row.ids[..5]).unwrap().log_softmax(-1, Kind::Float);
+        let (base, tuned) = (logs(None), logs(Some(&lora)));
+        let wanted = (base.exp() * (base - tuned)).sum(Kind::Double).double_value(&[]) / 5.0;
+        assert!(wanted > 1e-3, "{wanted}");
+        for at_once in [1, 2, 5, 100] {
+            let found = diverge(&model, &lora, std::slice::from_ref(&row), at_once).unwrap();
+            assert!((found / wanted - 1.0).abs() < 1e-3, "{found} for {wanted}, {at_once} at once");
+        }
     }
 }

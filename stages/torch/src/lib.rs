@@ -3,9 +3,8 @@
 //! Takes token ids and labels and knows nothing of text, files of examples or the engine; the program beside it does.
 //! Tensors live on one device and never cross threads. Rows are packed end to end, so no token of padding is computed.
 //!
-//! What a caller can mend comes back as an [`Error`], running out of memory in training and evaluation too. Another failing
-//! libtorch call (a driver fault) panics, as tch does; the program is one process per action, and its end fails that action
-//! alone.
+//! What a caller can mend comes back as an [`Error`], running out of memory too. Another failing libtorch call (a driver
+//! fault) panics, as tch does; the program is one process per action, and its end fails that action alone.
 
 mod adamw;
 mod attention;
@@ -26,6 +25,7 @@ mod rope;
 mod source;
 mod state;
 mod trie;
+mod writing;
 
 pub mod device;
 pub mod error;

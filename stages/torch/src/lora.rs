@@ -78,6 +78,8 @@ pub struct Lora {
     cast: Tensor,
     /// `A` then `B` of each pair: views into `cast`, cut off from its graph.
     views: Vec<(Tensor, Tensor)>,
+    /// The same into `flat`: what is folded into a matrix must not be rounded before.
+    masters: Vec<(Tensor, Tensor)>,
 }
 
 /// One adapted projection.
@@ -175,10 +177,8 @@ impl Lora {
 
     /// Returns the Frobenius norm of every `B` by module path; a trained adapter has none at zero.
     pub fn b_norms(&self) -> Vec<(String, f64)> {
-        let norm = |(pair, (_, b)): (&Pair, &(Tensor, Tensor))| {
-            (pair.module.clone(), b.detach().to_kind(Kind::Float).norm().double_value(&[]))
-        };
-        self.pairs.iter().zip(&self.views).map(norm).collect()
+        let norm = |(pair, (_, b)): (&Pair, &(Tensor, Tensor))| (pair.module.clone(), b.norm().double_value(&[]));
+        self.pairs.iter().zip(&self.masters).map(norm).collect()
     }
 
     /// Returns all numbers in f32, every `A` before every `B`.
@@ -191,12 +191,12 @@ impl Lora {
     fn of(model: &Model, config: LoraConfig, pairs: Vec<Pair>, numbers: &[f32]) -> Lora {
         let flat = Tensor::from_slice(numbers).to_device(model.device());
         let cast = if model.kind() == Kind::Float { flat.shallow_clone() } else { flat.to_kind(model.kind()) };
-        let views = views(&cast, &pairs);
+        let (views, masters) = (views(&cast, &pairs), views(&flat, &pairs));
         let mut places = vec![[None; 7]; model.config().layers];
         for (index, pair) in pairs.iter().enumerate() {
             places[pair.layer][pair.target as usize] = Some(index);
         }
-        Lora { config, pairs, places, flat, cast, views }
+        Lora { config, pairs, places, flat, cast, views, masters }
     }
 
     /// Returns the flat buffer, and where its `B`s begin.
@@ -228,12 +228,11 @@ impl Lora {
         a.clone().chain(a.map(|index| self.pairs.len() + index)).collect()
     }
 
-    /// Returns `B A * scale` in f32, none when the projection has no adapter.
+    /// Returns `B A * scale` of the f32 numbers in f32, none when the projection has no adapter.
     pub(crate) fn delta(&self, layer: usize, target: Target) -> Option<Tensor> {
         let index = self.places[layer][target as usize]?;
-        let (a, b) = &self.views[index];
-        let scale = self.pairs[index].scale(self.config.scaling);
-        Some(b.to_kind(Kind::Float).matmul(&a.to_kind(Kind::Float)) * scale)
+        let (a, b) = &self.masters[index];
+        Some(b.matmul(a) * self.pairs[index].scale(self.config.scaling))
     }
 }
 
@@ -314,11 +313,11 @@ fn pairs(model: &LlamaConfig, config: &LoraConfig) -> Vec<Pair> {
     layers.map(pair).collect()
 }
 
-fn views(cast: &Tensor, pairs: &[Pair]) -> Vec<(Tensor, Tensor)> {
+fn views(buffer: &Tensor, pairs: &[Pair]) -> Vec<(Tensor, Tensor)> {
     let mut a_start = 0;
     let mut b_start: usize = pairs.iter().map(Pair::a_len).sum();
     let cut = |start: &mut usize, rows: usize, columns: usize| {
-        let flat = cast.narrow(0, *start as i64, (rows * columns) as i64);
+        let flat = buffer.narrow(0, *start as i64, (rows * columns) as i64);
         *start += rows * columns;
         flat.view([rows as i64, columns as i64]).detach()
     };
@@ -327,104 +326,4 @@ fn views(cast: &Tensor, pairs: &[Pair]) -> Vec<(Tensor, Tensor)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::{Fixture, largest_difference};
-
-    const RUNS: [&str; 2] = ["a_qv_token_mean", "b_all_linear_rslora_micro_mean"];
-
-    #[test]
-    fn tuned_logits_are_those_of_peft_merged_or_not() {
-        let Some(fixture) = Fixture::open() else { return };
-        let (model, ids) = (fixture.model("model"), fixture.ids("plain.input_ids"));
-        for run in RUNS {
-            let lora = Lora::load(&fixture.path(&format!("adapter_{run}")), &model).unwrap();
-            let wanted = fixture.floats(&format!("{run}.logits"));
-            let applied = model.logits(Some(&lora), &ids).unwrap();
-            let merged = model.merged(&lora).logits(None, &ids).unwrap();
-            assert!(largest_difference(&applied, &wanted) < 1e-4, "{run}");
-            assert!(largest_difference(&merged, &wanted) < 1e-4, "{run} merged");
-            // what merging changes is rounding, in another order here than there
-            let changed = (&merged - &applied).abs().max().double_value(&[]);
-            let theirs = fixture.reference["runs"][run]["merged_vs_unmerged_max_abs"].as_f64().unwrap();
-            assert!(changed > 0.0 && changed < 4.0 * theirs, "{run}: merging changes {changed}, in PEFT {theirs}");
-        }
-    }
-
-    #[test]
-    fn fresh_adapter_changes_nothing() {
-        let Some(fixture) = Fixture::open() else { return };
-        let (model, ids) = (fixture.model("model"), fixture.ids("plain.input_ids"));
-        let lora = Lora::new(&model, &fixture.run(RUNS[1]).lora(), 3).unwrap();
-        let plain: Vec<f32> = model.logits(None, &ids).unwrap().flatten(0, -1).try_into().unwrap();
-        assert_eq!(largest_difference(&model.logits(Some(&lora), &ids).unwrap(), &plain), 0.0);
-        assert!(lora.b_norms().iter().all(|(_, norm)| *norm == 0.0));
-    }
-
-    #[test]
-    fn start_has_the_bound_of_peft_and_depends_on_the_seed() {
-        let Some(fixture) = Fixture::open() else { return };
-        let model = fixture.model("model");
-        let config = fixture.run(RUNS[0]).lora();
-        let start = |seed| Lora::new(&model, &config, seed).unwrap().numbers();
-        assert_eq!(start(1), start(1));
-        assert_ne!(start(1), start(2));
-        let peft = Lora::load(&fixture.path(&format!("adapter_{}_init", RUNS[0])), &model).unwrap().numbers();
-        let largest = |numbers: &[f32]| numbers.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        assert!((largest(&start(1)) - largest(&peft)).abs() < 0.01 * largest(&peft));
-        assert_eq!(start(1).len(), peft.len());
-    }
-
-    #[test]
-    fn gaussian_start_deviates_by_the_rank_and_b_starts_at_zero() {
-        let Some(fixture) = Fixture::open() else { return };
-        let model = fixture.model("model");
-        let config = LoraConfig { r: 8, init: Init::Gaussian, ..fixture.run(RUNS[1]).lora() };
-        let lora = Lora::new(&model, &config, 3).unwrap();
-        let b_start = lora.flat().1 as usize;
-        let numbers = lora.numbers();
-        let n = b_start as f64;
-        let deviation = (numbers[..b_start].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / n).sqrt();
-        // five standard errors of a deviation
-        assert!((deviation * 8.0 - 1.0).abs() < 5.0 / (2.0 * n).sqrt(), "{deviation} of {n} numbers");
-        assert!(numbers[b_start..].iter().all(|x| *x == 0.0));
-    }
-
-    #[test]
-    fn saved_adapter_loads_as_it_was() {
-        let Some(fixture) = Fixture::open() else { return };
-        let model = fixture.model("model");
-        let folder = tempfile::tempdir().unwrap();
-        for run in RUNS {
-            let original = fixture.path(&format!("adapter_{run}"));
-            let lora = Lora::load(&original, &model).unwrap();
-            lora.save(folder.path(), "blake3:00").unwrap();
-            let again = Lora::load(folder.path(), &model).unwrap();
-            assert_eq!((lora.config(), lora.numbers()), (again.config(), again.numbers()));
-            // PEFT's own file, key for key and byte for byte.
-            let shard = |folder: &Path| {
-                watershed_weights::folder::Shard::open(&folder.join("adapter_model.safetensors")).unwrap()
-            };
-            let (ours, theirs) = (shard(folder.path()), shard(&original));
-            assert!(ours.names().eq(theirs.names()));
-            assert!(ours.names().all(|name| ours.raw(name) == theirs.raw(name)));
-        }
-    }
-
-    #[test]
-    fn adapters_that_do_not_fit_are_refused_by_name() {
-        let Some(fixture) = Fixture::open() else { return };
-        let model = fixture.model("model");
-        let refusal = |folder: &Path| Lora::load(folder, &model).err().expect("it should be refused").to_string();
-        assert!(refusal(&fixture.path("adapter_c_dora")).contains("use_dora"));
-        let folder = tempfile::tempdir().unwrap();
-        assert!(refusal(folder.path()).contains("adapter_config.json"));
-        let original = fixture.path(&format!("adapter_{}", RUNS[0]));
-        std::fs::copy(original.join("adapter_config.json"), folder.path().join("adapter_config.json")).unwrap();
-        std::fs::write(folder.path().join("adapter_model.bin"), b"\x80").unwrap();
-        assert!(refusal(folder.path()).contains("never unpickled"));
-        let weights = std::fs::read(original.join("adapter_model.safetensors")).unwrap();
-        std::fs::write(folder.path().join("adapter_model.safetensors"), &weights[..weights.len() - 4]).unwrap();
-        assert!(refusal(folder.path()).contains("adapter_model.safetensors"));
-    }
-}
+mod tests;

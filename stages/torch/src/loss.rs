@@ -13,14 +13,14 @@ const LOGITS: i64 = 1 << 24;
 
 /// Returns the negative log-likelihood `[labels]` in f64 of `targets` at `hidden` `[labels, hidden]`.
 pub(crate) fn nll(model: &Model, hidden: &Tensor, targets: &Tensor) -> Tensor {
-    let parts = slices(model, hidden, targets);
+    let parts = slices(at_once(model), hidden, targets);
     Tensor::cat(&parts.map(|(hidden, targets)| entropy(&model.project(&hidden), &targets).0).collect::<Vec<_>>(), 0)
 }
 
 /// Returns [`nll`] and the gradient `[labels, hidden]` of its sum by `hidden`, in the model's type.
 pub(crate) fn nll_and_gradient(model: &Model, hidden: &Tensor, targets: &Tensor) -> (Tensor, Tensor) {
     let (mut losses, mut gradients) = (Vec::new(), Vec::new());
-    for (hidden, targets) in slices(model, hidden, targets) {
+    for (hidden, targets) in slices(at_once(model), hidden, targets) {
         let mut logits = model.project(&hidden);
         let (nll, log_sum) = entropy(&logits, &targets);
         losses.push(nll);
@@ -32,14 +32,23 @@ pub(crate) fn nll_and_gradient(model: &Model, hidden: &Tensor, targets: &Tensor)
     (Tensor::cat(&losses, 0), Tensor::cat(&gradients, 0))
 }
 
-fn slices<'a>(model: &Model, hidden: &'a Tensor, targets: &'a Tensor) -> impl Iterator<Item = (Tensor, Tensor)> + 'a {
-    let labels = targets.size()[0];
-    let size = (LOGITS / model.config().vocab as i64).max(1);
+/// Returns how many hidden states are projected at once.
+pub(crate) fn at_once(model: &Model) -> i64 {
+    (LOGITS / model.config().vocab as i64).max(1)
+}
+
+/// Cuts two tensors of one length alongside each other, `at_once` rows a slice.
+pub(crate) fn slices<'a>(
+    at_once: i64,
+    one: &'a Tensor,
+    other: &'a Tensor,
+) -> impl Iterator<Item = (Tensor, Tensor)> + 'a {
+    let rows = one.size()[0];
     let cut = move |start: i64| {
-        let len = size.min(labels - start);
-        (hidden.narrow(0, start, len), targets.narrow(0, start, len))
+        let len = at_once.min(rows - start);
+        (one.narrow(0, start, len), other.narrow(0, start, len))
     };
-    (0..labels).step_by(size as usize).map(cut)
+    (0..rows).step_by(at_once as usize).map(cut)
 }
 
 /// Returns the loss of each row in f64, and its log-sum-exp.

@@ -6,6 +6,7 @@ use watershed_weights::{LlamaConfig, ModelFiles};
 use crate::attention::{Attention, Causal};
 use crate::block::{Block, Pass, rms_norm};
 use crate::lora::Active;
+use crate::memory::caught;
 use crate::rope::Rope;
 use crate::source::{Random, Source, Stored};
 use crate::{Error, Lora, Result, narrow};
@@ -43,10 +44,10 @@ impl Model {
     /// Loads the weights onto `device`, converted to `compute` (quantised blocks are expanded once, here).
     ///
     /// # Errors
-    /// [`Error::Weights`] when a tensor cannot be read.
+    /// [`Error::Weights`] when a tensor cannot be read, [`Error::OutOfMemory`] when the model does not fit.
     pub fn load(files: &ModelFiles, compute: Compute, device: Device) -> Result<Model> {
         let place = Placement { device, kind: compute.kind() };
-        Model::of(&Stored { files, place }, place)
+        caught(|| Model::of(&Stored { files, place }, place))
     }
 
     /// Returns a model of this shape with random weights, drawn on `device`: for measurements of models that are not there.
@@ -109,12 +110,26 @@ impl Model {
     /// # Errors
     /// [`Error::Input`] when it is empty, too long, or holds an id beyond the vocabulary.
     pub fn logits(&self, lora: Option<&Lora>, ids: &[u32]) -> Result<Tensor> {
+        self.logits_from(lora, ids, 0)
+    }
+
+    /// Returns the logits `[vocab]` in f32 of the token after a sequence; no others are made.
+    ///
+    /// # Errors
+    /// Those of [`Model::logits`], and [`Error::OutOfMemory`] when the sequence does not fit.
+    pub fn next_logits(&self, lora: Option<&Lora>, ids: &[u32]) -> Result<Tensor> {
+        caught(|| Ok(self.logits_from(lora, ids, ids.len().saturating_sub(1))?.get(0)))
+    }
+
+    /// Returns the logits at the tokens of a sequence from `first` on.
+    fn logits_from(&self, lora: Option<&Lora>, ids: &[u32], first: usize) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
         self.check(ids, "the sequence")?;
         let (ids, length) = (self.index(ids.iter().map(|id| i64::from(*id))), ids.len() as i64);
         let positions = Tensor::arange(length, (Kind::Int64, self.device()));
+        let keep = positions.narrow(0, first as i64, length - first as i64);
         let mut attention = Causal { lengths: vec![length] };
-        let hidden = self.hidden(&ids, &positions, &mut attention, lora.map(Active::still), &positions);
+        let hidden = self.hidden(&ids, &positions, &mut attention, lora.map(Active::still), &keep);
         Ok(self.project(&hidden))
     }
 
@@ -206,112 +221,4 @@ impl Compute {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::{Fixture, largest_difference};
-    use crate::naive::{Naive, shapes};
-
-    fn assert_logits(name: &str, wanted: &str) {
-        let Some(fixture) = Fixture::open() else { return };
-        let logits = fixture.model(name).logits(None, &fixture.ids("plain.input_ids")).unwrap();
-        let off = largest_difference(&logits, &fixture.floats(wanted));
-        assert!(off < 1e-4, "{name}: logits are off by {off}");
-    }
-
-    #[test]
-    fn logits_are_those_of_transformers() {
-        assert_logits("model", "plain.logits");
-    }
-
-    #[test]
-    fn logits_are_those_of_the_papers_for_every_set_of_tensors() {
-        for (name, keys) in shapes() {
-            let naive = Naive::new(&keys, Kind::Float);
-            let model = Model::of(&naive, Placement { device: Device::Cpu, kind: Kind::Float }).unwrap();
-            let ids = [1, 7, 23, 42, 7, 60, 5];
-            let logits = model.logits(None, &ids).unwrap();
-            let off = (logits.to_kind(Kind::Double) - naive.logits(&ids)).abs().max().double_value(&[]);
-            assert!(off < 1e-4, "{name}: logits are off by {off}");
-        }
-    }
-
-    #[test]
-    fn gguf_logits_are_those_of_transformers() {
-        assert_logits("model.q8_0.gguf", "gguf.q8_0.logits");
-        assert_logits("model.q4_1.gguf", "gguf.q4_1.logits");
-    }
-
-    #[test]
-    fn gguf_logits_are_as_far_from_the_originals_as_the_reference_says() {
-        let Some(fixture) = Fixture::open() else { return };
-        let model = fixture.model("model").logits(None, &fixture.ids("plain.input_ids")).unwrap();
-        let distances = fixture.reference["gguf"].as_object().unwrap();
-        assert!(!distances.is_empty());
-        for (name, wanted) in distances {
-            let off = largest_difference(&model, &fixture.floats(name)) - wanted.as_f64().unwrap();
-            assert!(off.abs() < 1e-4, "{name}: off by {off}");
-        }
-    }
-
-    #[test]
-    fn hidden_states_after_each_block_are_those_of_transformers() {
-        let Some(fixture) = Fixture::open() else { return };
-        let (model, ids) = (fixture.model("model"), fixture.ids("plain.input_ids"));
-        let length = ids.len() as i64;
-        let positions = Tensor::arange(length, (Kind::Int64, Device::Cpu));
-        let mut attention = Causal { lengths: vec![length] };
-        let angles = model.rope.angles(&positions, model.kind());
-        let mut pass = Pass { angles, attention: &mut attention, active: None };
-        let mut x = model.embedding.index_select(0, &model.index(ids.iter().map(|id| i64::from(*id))));
-        let mut states = vec![x.shallow_clone()];
-        for block in &model.blocks {
-            x = block.forward(&x, &mut pass, None);
-            states.push(x.shallow_clone());
-        }
-        // transformers' last state is after the final norm
-        *states.last_mut().unwrap() = rms_norm(&x, &model.norm, model.config.rms_eps);
-        for (at, state) in states.iter().enumerate() {
-            let off = largest_difference(state, &fixture.floats(&format!("plain.hidden.{at}")));
-            assert!(off < 1e-4, "state {at} is off by {off}");
-        }
-    }
-
-    #[test]
-    fn packed_rows_do_not_see_each_other() {
-        let Some(fixture) = Fixture::open() else { return };
-        let model = fixture.model("model");
-        let (ids, mask) = (fixture.ids("batch.input_ids_right"), fixture.ids("batch.mask_right"));
-        let wanted = fixture.floats("batch.last_logits");
-        let vocab = model.config().vocab;
-        let rows = wanted.len() / vocab;
-        let columns = ids.len() / rows;
-        let real = |row: usize| (row * columns..(row + 1) * columns).filter(|at| mask[*at] == 1);
-        let lengths: Vec<i64> = (0..rows).map(|row| real(row).count() as i64).collect();
-        let packed = model.index((0..rows).flat_map(real).map(|at| i64::from(ids[at])));
-        let positions = model.index(lengths.iter().flat_map(|length| 0..*length));
-        let last = model.index((1..=rows).map(|row| lengths[..row].iter().sum::<i64>() - 1));
-        let hidden = model.hidden(&packed, &positions, &mut Causal { lengths }, None, &last);
-        assert!(largest_difference(&model.project(&hidden), &wanted) < 1e-4);
-    }
-
-    #[test]
-    fn impossible_ids_are_refused() {
-        let Some(fixture) = Fixture::open() else { return };
-        let model = fixture.model("model");
-        assert!(model.logits(None, &[]).unwrap_err().to_string().contains("no tokens"));
-        assert!(model.logits(None, &[1, 512_000]).unwrap_err().to_string().contains("token 512000"));
-        assert!(model.logits(None, &vec![1; 1_000_000]).unwrap_err().to_string().contains("at most"));
-    }
-
-    #[test]
-    fn bf16_is_near_f32() {
-        let Some(fixture) = Fixture::open() else { return };
-        let files = ModelFiles::open(&fixture.path("model")).unwrap();
-        let model = Model::load(&files, Compute::Bf16, Device::Cpu).unwrap();
-        let logits = model.logits(None, &fixture.ids("plain.input_ids")).unwrap();
-        let wanted = fixture.floats("plain.logits");
-        let largest = wanted.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        // bfloat16 keeps 8 bits; four layers add up a few of its roundings.
-        assert!(largest_difference(&logits, &wanted) < f64::from(largest) * 0.03);
-    }
-}
+mod tests;

@@ -11,8 +11,10 @@ use tch::{Kind, Tensor};
 use crate::attention::{Attention, attend_grouped};
 use crate::kv_cache::KvCache;
 use crate::lora::Active;
+use crate::memory::caught;
 use crate::reader::Reader;
 use crate::trie::{Part, Trie};
+use crate::writing::to_f32;
 use crate::{Error, Lora, Model, Result};
 
 /// Largest number of logits at once: 64 MiB of f32.
@@ -37,8 +39,19 @@ struct Behind<'a> {
 /// f64; `Break` ends the call.
 ///
 /// # Errors
-/// [`Error::Input`] for a prompt that with the longest title is longer than the model takes, or for ids that it lacks.
+/// [`Error::Input`] for a prompt that with the longest title is longer than the model takes, or for ids that it lacks;
+/// [`Error::NotFinite`] when the model's logits are no numbers; [`Error::OutOfMemory`] where a prompt and a part of the titles
+/// do not fit.
 pub fn score_titles(
+    model: &Model,
+    lora: Option<&Lora>,
+    contexts: &[Context<'_>],
+    done: &mut dyn FnMut(usize, Vec<f64>) -> ControlFlow<()>,
+) -> Result<()> {
+    caught(|| score_all(model, lora, contexts, done)).map_err(with_mend)
+}
+
+fn score_all(
     model: &Model,
     lora: Option<&Lora>,
     contexts: &[Context<'_>],
@@ -56,11 +69,24 @@ pub fn score_titles(
         for part in &context.titles.parts {
             score_part(&reader, &cache, &hidden, part, &mut sums);
         }
+        if sums.iter().any(|sum| !sum.is_finite()) {
+            return Err(Error::not_finite(&(place + 1).to_string()));
+        }
         if done(place, sums).is_break() {
             break;
         }
     }
     Ok(())
+}
+
+/// Says how to need less: prompts are fed one at a time already.
+fn with_mend(error: Error) -> Error {
+    match error {
+        Error::OutOfMemory(why) => Error::OutOfMemory(format!(
+            "{why}, with one prompt and a part of the titles at once; shorter prompts and `dtype: bf16` need less"
+        )),
+        other => other,
+    }
 }
 
 fn check(model: &Model, context: &Context<'_>) -> Result<()> {
@@ -122,7 +148,7 @@ fn log_probabilities(model: &Model, hidden: &Tensor, edges: &[(usize, u32)]) -> 
         let tokens = model.index(places.iter().map(|place| i64::from(edges[*place].1)));
         let log_sums = logits.logsumexp([-1], false).index_select(0, &rows);
         let picked = logits.index(&[Some(rows), Some(tokens)]) - log_sums;
-        for (place, logprob) in places.into_iter().zip(crate::generate::to_f32(&picked)) {
+        for (place, logprob) in places.into_iter().zip(to_f32(&picked)) {
             found[place] = f64::from(logprob);
         }
     }
@@ -215,5 +241,30 @@ mod tests {
         assert!(error(&[1], vec![1_000_000]).contains("a title holds token 1000000"));
         assert!(error(&[1], vec![1; model.config().max_positions]).contains("are more than"));
         assert!(error(&[], vec![1]).contains("no tokens"));
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_are_an_error() {
+        let Some(fixture) = Fixture::open() else { return };
+        let model = fixture.model("model");
+        let lora = Lora::load(&fixture.path("adapter_a_qv_token_mean"), &model).unwrap();
+        let _ = lora.flat().0.shallow_clone().fill_(1e30);
+        let ids = fixture.ids("plain.input_ids");
+        let trie = Trie::new(&titles(&ids)).unwrap();
+        let contexts = [Context { ids: &ids, titles: &trie }];
+        let refused = score_titles(&model, Some(&lora), &contexts, &mut |_, _| panic!("scored"));
+        let message = refused.unwrap_err().to_string();
+        assert!(message.starts_with("after prompt `1` the model's logits are not finite"), "{message}");
+    }
+
+    #[test]
+    fn running_out_of_memory_is_an_error() {
+        let Some(fixture) = Fixture::open() else { return };
+        let (model, ids) = (fixture.model("model"), fixture.ids("plain.input_ids"));
+        let trie = Trie::new(&titles(&ids)).unwrap();
+        let mut done = |_: usize, _: Vec<f64>| panic!("not enough memory: you tried to allocate 9 bytes");
+        let refused = score_titles(&model, None, &[Context { ids: &ids, titles: &trie }], &mut done);
+        let wanted = "out of memory: not enough memory: you tried to allocate 9 bytes, with one prompt and a part of the titles at once; shorter prompts and `dtype: bf16` need less";
+        assert_eq!(refused.unwrap_err().to_string(), wanted);
     }
 }

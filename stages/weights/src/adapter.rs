@@ -1,13 +1,17 @@
 //! Adapters as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! Keys and fields are those of PEFT 0.21 (`docs/developer_guides/checkpoint.md`, `save_and_load.py`). Which projections are
-//! adapted, and at which rank, is what the tensors say; the configuration gives the scale.
+//! adapted, and at which rank, is what the tensors say; the configuration gives the scale, and must agree with them.
+
+mod supported;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::folder::{Shard, read_json};
 use crate::{Error, LlamaConfig, Result};
@@ -51,11 +55,11 @@ impl Adapter {
     /// Reads an adapter of a model of this shape.
     ///
     /// # Errors
-    /// Names what is missing, extra, of another shape or not supported; pickles are never opened.
+    /// Names what is missing, extra, of another shape, not finite or not supported; pickles are never opened.
     pub fn open(folder: &Path, model: &LlamaConfig) -> Result<Adapter> {
         let path = folder.join(CONFIG);
         let config = read_json(&path)?;
-        check_supported(&config).map_err(|why| Error::unsupported(&path, why))?;
+        supported::check(&config).map_err(|why| Error::unsupported(&path, why))?;
         let path = folder.join(WEIGHTS);
         if !path.exists() && folder.join("adapter_model.bin").exists() {
             let what = "`adapter_model.bin` is a pickle and is never unpickled: save it as safetensors";
@@ -63,6 +67,7 @@ impl Adapter {
         }
         let file = Shard::open(&path)?;
         let pairs = read_pairs(&file, &config, model).map_err(|why| Error::damaged(&path, why))?;
+        supported::check_agreement(&config, &pairs).map_err(|why| Error::damaged(&path, why))?;
         let numbers = read_numbers(&file, &pairs, &path)?;
         Ok(Adapter { config, pairs, numbers })
     }
@@ -108,22 +113,6 @@ impl Adapter {
     }
 }
 
-fn check_supported(json: &Value) -> std::result::Result<(), String> {
-    let kind = json["peft_type"].as_str().unwrap_or("nothing");
-    if kind != "LORA" {
-        return Err(format!("`peft_type` is `{kind}`: only LORA is supported"));
-    }
-    if json["use_dora"].as_bool() == Some(true) {
-        return Err("DoRA adapters (`use_dora`) are not supported: merge it into its base with PEFT".to_owned());
-    }
-    let is_set = |key: &&str| !matches!(&json[*key], Value::Null | Value::Bool(false)) && json[*key] != json!([]);
-    match ["modules_to_save", "lora_bias", "fan_in_fan_out"].iter().find(|key| is_set(key)) {
-        Some(key) => Err(format!("`{key}` is set, which is not supported")),
-        None if json["r"].as_u64().is_some_and(|r| r > 0) && json["lora_alpha"].is_number() => Ok(()),
-        None => Err("`r` or `lora_alpha` is missing".to_owned()),
-    }
-}
-
 fn read_pairs(file: &Shard, json: &Value, model: &LlamaConfig) -> std::result::Result<Vec<Pair>, String> {
     let mut pairs = BTreeMap::new();
     for name in file.names() {
@@ -158,7 +147,7 @@ fn place(module: &str, model: &LlamaConfig) -> Option<(usize, usize)> {
 }
 
 /// Returns the entry of a `rank_pattern` or `alpha_pattern` that matches: the module itself or its end at a dot, as PEFT's
-/// `(.*\.)?key$` does for plain names.
+/// `(.*\.)?key$` does for plain names, which is all that [`supported::check`] lets through; the first that matches counts.
 fn pattern(patterns: &Value, module: &str) -> Option<f64> {
     let matches = |key: &str| module == key || module.strip_suffix(key).is_some_and(|rest| rest.ends_with('.'));
     patterns.as_object()?.iter().find(|(key, _)| matches(key)).and_then(|(_, value)| value.as_f64())
@@ -179,46 +168,12 @@ fn read_numbers(file: &Shard, pairs: &[Pair], path: &Path) -> Result<Vec<f32>> {
             let what = format!("`{name}` is {found:?}, the base asks for {shape:?}: is it another model's adapter?");
             return Err(Error::damaged(path, what));
         }
-        numbers.extend(file.tensor(&name)?.to_f32());
+        let read = file.tensor(&name)?.to_f32();
+        if let Some(number) = read.iter().find(|number| !number.is_finite()) {
+            let what = format!("`{name}` holds {number}: train the adapter again, or take an earlier checkpoint of it");
+            return Err(Error::damaged(path, what));
+        }
+        numbers.extend(read);
     }
     Ok(numbers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ModelFiles;
-    use crate::fixture::{copy, tiny_llama};
-
-    #[test]
-    fn merging_adds_the_product_and_leaves_others_alone() {
-        let pair = Pair { module: "m".into(), layer: 0, projection: 0, shape: [2, 3], r: 2, alpha: 4.0 };
-        let numbers = vec![1.0, 2.0, 3.0, 0.0, 1.0, 0.0, 1.0, 0.0, 2.0, -1.0];
-        let adapter = Adapter { config: json!({}), pairs: vec![pair], numbers };
-        let mut weights = vec![1.0; 6];
-        adapter.merge("other", &mut weights);
-        assert_eq!(weights, [1.0; 6]);
-        adapter.merge("m", &mut weights);
-        assert_eq!(weights, [3.0, 5.0, 7.0, 5.0, 7.0, 13.0]);
-        let rslora = Adapter { config: json!({"use_rslora": true}), ..adapter };
-        assert_eq!(rslora.scale(&rslora.pairs[0]), 4.0 / 2f64.sqrt());
-    }
-
-    #[test]
-    fn adapters_that_do_not_fit_are_refused_by_name() {
-        let (Some(model), Some(dora)) = (tiny_llama("model"), tiny_llama("adapter_c_dora")) else { return };
-        let config = ModelFiles::open(&model).unwrap().config().clone();
-        let refusal = |folder: &Path, config: &LlamaConfig| Adapter::open(folder, config).unwrap_err().to_string();
-        assert!(refusal(&dora, &config).contains("use_dora"));
-        let sound = tiny_llama("adapter_a_qv_token_mean").unwrap();
-        let wider = LlamaConfig { hidden: 2 * config.hidden, ..config.clone() };
-        assert!(refusal(&sound, &wider).contains("is it another model's adapter?"));
-        let shallow = LlamaConfig { layers: 1, ..config.clone() };
-        assert!(refusal(&sound, &shallow).contains("the base has no projection `model.layers."));
-        let folder = tempfile::tempdir().unwrap();
-        copy(&sound, folder.path());
-        let weights = std::fs::read(sound.join(WEIGHTS)).unwrap();
-        std::fs::write(folder.path().join(WEIGHTS), &weights[..weights.len() - 4]).unwrap();
-        assert!(refusal(folder.path(), &config).contains(WEIGHTS));
-    }
 }

@@ -13,6 +13,7 @@ pub mod error;
 mod fixture;
 pub mod folder;
 pub mod gguf;
+mod leftover;
 pub mod merged;
 pub mod model;
 pub mod quantise;

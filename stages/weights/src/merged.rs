@@ -15,16 +15,22 @@ impl Merged<'_> {
     /// Returns the numbers of a tensor by Hugging Face name, rows in Hugging Face order.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when a number is not finite.
+    /// [`Error::Damaged`] when a number is not finite, and whether the base or the adapter made it so.
     pub fn numbers(&self, name: &str) -> Result<Vec<f32>> {
         let mut numbers = self.base.tensor(name)?.to_f32();
+        self.check(&numbers, || format!("tensor `{name}` holds numbers that are not finite: fetch the model again"))?;
         if let (Some(adapter), Some(module)) = (self.adapter, name.strip_suffix(".weight")) {
             adapter.merge(module, &mut numbers);
+            let why =
+                || format!("tensor `{name}` is sound, and not finite with the adapter: is its `lora_alpha` too large?");
+            self.check(&numbers, why)?;
         }
-        if numbers.iter().all(|number| number.is_finite()) {
-            return Ok(numbers);
-        }
-        Err(Error::damaged(self.base.path(), format!("tensor `{name}` holds numbers that are not finite")))
+        Ok(numbers)
+    }
+
+    fn check(&self, numbers: &[f32], why: impl FnOnce() -> String) -> Result<()> {
+        let is_sound = numbers.iter().all(|number| number.is_finite());
+        if is_sound { Ok(()) } else { Err(Error::damaged(self.base.path(), why())) }
     }
 
     /// Returns a tensor's stored bytes.
@@ -33,7 +39,7 @@ impl Merged<'_> {
     /// Those of [`Merged::numbers`]; [`Error::Damaged`] for numbers beyond the type's range.
     pub fn stored(&self, name: &str, dtype: Dtype) -> Result<Vec<u8>> {
         let numbers = self.numbers(name)?;
-        if dtype == Dtype::F16 && numbers.iter().any(|x| half::f16::from_f32(*x).is_infinite()) {
+        if quantise::is_beyond(dtype, &numbers) {
             let what = format!("tensor `{name}` holds numbers beyond 65504, which f16 cannot: choose `dtype: bf16`");
             return Err(Error::damaged(self.base.path(), what));
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{from_gguf, from_json};
 use crate::folder::{Folder, read_json};
 use crate::gguf::gguf_name;
-use crate::{Error, Gguf, LlamaConfig, Result, TensorView};
+use crate::{Error, Gguf, LlamaConfig, Result, TensorView, leftover};
 
 /// An opened model: mapped files, checked headers, nothing copied.
 pub struct ModelFiles {
@@ -20,7 +20,8 @@ enum Source {
 }
 
 impl ModelFiles {
-    /// Opens a Hugging Face folder or a GGUF file, and checks that every tensor is there in its right shape.
+    /// Opens a Hugging Face folder or a GGUF file, and checks that every tensor is there in its right shape and that none is
+    /// left over that would change the model.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for pickled weights and other architectures; [`Error::Damaged`] for a bad header;
@@ -34,7 +35,11 @@ impl ModelFiles {
                 return Err(Error::damaged(path, what));
             }
         }
-        Ok(files)
+        let leftover = match &files.source {
+            Source::Folder(folder) => leftover::fault(folder.names(), &files.config, false),
+            Source::Gguf(gguf) => leftover::fault(gguf.names(), &files.config, true),
+        };
+        leftover.map_or(Ok(files), |fault| Err(Error::damaged(path, fault)))
     }
 
     /// Returns the path that was opened.

@@ -24,6 +24,11 @@ pub fn store(dtype: Dtype, numbers: &[f32]) -> Option<Vec<u8>> {
     Some(parts.concat())
 }
 
+/// Says whether one of `numbers` is too large for f16, which would store infinity.
+pub fn is_beyond(dtype: Dtype, numbers: &[f32]) -> bool {
+    dtype == Dtype::F16 && numbers.iter().any(|x| f16::from_f32(*x).is_infinite())
+}
+
 /// Stores one block.
 type Writer = fn(&[f32], &mut Vec<u8>);
 

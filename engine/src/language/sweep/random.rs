@@ -110,7 +110,7 @@ impl Axis {
 
 impl Distribution {
     fn number(&self, [u, v]: [f64; 2]) -> Number {
-        let float = |x: f64| Number::from_f64(rounded(x)).unwrap_or_else(|| 0.into());
+        let float = |x: f64| Number::from_f64(rounded(x).clamp(f64::MIN, f64::MAX)).unwrap_or_else(|| 0.into());
         match *self {
             Distribution::Between { low, high, whole: true, log: false } => {
                 Number::from((low + (u * (high - low + 1.0)).floor()).min(high) as i64)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use watershed_engine::{Job, StageError};
-use watershed_stages::lora_train::Dtype;
+use watershed_stages::lora_train::{Dtype, has_fast_bf16};
 use watershed_torch::device::{self, Choice};
 use watershed_torch::{Compute, Model};
 use watershed_weights::ModelFiles;
@@ -31,14 +31,6 @@ pub fn load(job: &Job, dtype: Dtype) -> Result<Model, StageError> {
     };
     let files = ModelFiles::open(job.input("base")?).map_err(|e| StageError::failed(e.to_string()))?;
     Model::load(&files, compute, device).map_err(failed)
-}
-
-/// Says whether libtorch multiplies bf16 matrices with oneDNN here, which asks for AVX-512 on x86.
-fn has_fast_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512bw");
-    #[cfg(not(target_arch = "x86_64"))]
-    true
 }
 
 /// Returns what `base_model_name_or_path` says: the digest of the base's contents, the same on every machine.

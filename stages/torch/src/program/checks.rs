@@ -69,8 +69,8 @@ fn verdict(level: Level, holds: bool, job: &Job, message: impl FnOnce() -> Strin
 
 fn reloaded(model: &Model, lora: &Lora, rows: &[Row], folder: &Path) -> Result<f64, StageError> {
     let loss = |lora: &Lora| -> Result<f64, StageError> {
-        let budget = rows.iter().map(|row| row.ids.len()).sum();
-        Ok(evaluate(model, Some(lora), rows, budget).map_err(failed)?.loss().unwrap_or(0.0))
+        // a row at a time, which every training has had room for
+        Ok(evaluate(model, Some(lora), rows, 1).map_err(failed)?.loss().unwrap_or(0.0))
     };
     let again = Lora::load(folder, model).map_err(failed)?;
     Ok((loss(lora)? - loss(&again)?).abs())
@@ -87,9 +87,8 @@ fn end_probability(model: &Model, lora: &Lora, rows: &[Row], ends: &[u32]) -> Re
     let mut sum = 0.0;
     for row in &whole {
         let Some((end, before)) = row.ids.split_last() else { continue };
-        let logits = model.logits(Some(lora), before).map_err(failed)?;
-        let last = logits.get(before.len() as i64 - 1).softmax(-1, tch::Kind::Float);
-        sum += last.double_value(&[i64::from(*end)]);
+        let next = model.next_logits(Some(lora), before).map_err(failed)?.softmax(-1, tch::Kind::Float);
+        sum += next.double_value(&[i64::from(*end)]);
     }
     Ok((!whole.is_empty()).then(|| sum / whole.len() as f64))
 }

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 use watershed_engine::{Job, StageError};
+use watershed_stages::formats;
 use watershed_stages::generate::{Generate, GenerateRun, Mode as Choice};
 use watershed_stages::record::answer;
 use watershed_stages::record::example::Example;
@@ -29,7 +30,7 @@ const BATCH_TOKENS: [usize; 2] = [4096, 32_768];
 /// When the prompts or the model cannot be used; [`StageError::Cancelled`] when the run is.
 pub fn generate(params: &Generate, run: &GenerateRun, job: &Job) -> Result<(), StageError> {
     let speech = Speech::open(params.template.as_ref(), params.system.as_deref(), job)?;
-    let rows: Vec<Example> = lines::read(job.input("prompts")?)?;
+    let rows = formats::prompts(job.input("prompts")?)?;
     let prompts = prompts(params, &rows, &speech)?;
     let model = speech.model(params.dtype, job)?;
     let config = config(params, run, speech.stops(), job);
@@ -44,7 +45,7 @@ pub fn generate(params: &Generate, run: &GenerateRun, job: &Job) -> Result<(), S
 fn prompts(params: &Generate, rows: &[Example], speech: &Speech) -> Result<Vec<Prompt>, StageError> {
     let mut prompts = Vec::with_capacity(rows.len() * params.samples as usize);
     for row in rows {
-        let (ids, input) = (speech.prompt(row)?, speech.tokenizer.more(&row.input)?);
+        let (ids, input) = (speech.prompt(row)?, speech.tokenizer.more(row.material())?);
         prompts.extend((0..params.samples).map(|sample| Prompt {
             id: row.id.clone(),
             sample,
@@ -150,6 +151,10 @@ impl Watch for Writer<'_> {
         let done = self.answers.iter().flatten().count() as u64;
         self.desk.job.progress(done, self.answers.len() as u64, "answers", "");
         if self.desk.job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn gave_way(&mut self, how: String) {
+        self.desk.job.warn(how);
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use watershed_engine::{Job, StageError};
-use watershed_stages::rank::{Calibrate, Rank};
+use watershed_stages::formats;
+use watershed_stages::rank::{self, Calibrate, Rank};
 use watershed_stages::record::example::Example;
 use watershed_stages::record::item::{self, Item};
 use watershed_stages::record::lines;
@@ -43,10 +44,11 @@ struct Task {
 /// When the inputs or the model cannot be used; [`StageError::Cancelled`] when the run is.
 pub fn rank(params: &Rank, job: &Job) -> Result<(), StageError> {
     let speech = Speech::open(None, None, job)?;
-    let rows: Vec<Example> = lines::read(job.input("prompts")?)?;
+    let rows = formats::prompts(job.input("prompts")?)?;
     let items = item::read(job.input("items")?)?;
     let task = Task::new(params, &rows, &items, &speech)?;
     let model = speech.model(params.dtype, job)?;
+    task.check_room(&rows, model.config().max_positions)?;
     let neutral = score(&model, &task.neutral, &task.choices, job, |_, sums| sums)?;
     let ranked = score(&model, &task.contexts, &task.choices, job, |place, mut sums| {
         if let Some(neutral) = task.neutral_of.get(place).map(|place| &neutral[*place]) {
@@ -95,8 +97,7 @@ fn order(params: &Rank, group: &str, choice: &Choice, sums: &[f64]) -> Ranked {
 
 impl Task {
     fn new(params: &Rank, rows: &[Example], items: &[Item], speech: &Speech) -> Result<Task, StageError> {
-        // Space before a title belongs to the title: most tokenizers have it in a word's first token.
-        let prefix = speech.tokenizer.more(params.prefix.trim_end_matches(' '))?;
+        let prefix = params.prefix_ids(&speech.tokenizer)?;
         let titles = Titles::new(items, &params.prefix, speech)?;
         let mut task = Task { choices: Vec::new(), contexts: Vec::new(), neutral: Vec::new(), neutral_of: Vec::new() };
         let mut known: BTreeMap<Option<&[String]>, usize> = BTreeMap::new();
@@ -123,6 +124,18 @@ impl Task {
             }
         }
         Ok(task)
+    }
+
+    /// Checks that each row's longest title has room behind its prompt.
+    fn check_room(&self, rows: &[Example], context: usize) -> Result<(), StageError> {
+        let longest = |choice: &Choice| choice.lengths.iter().copied().max().unwrap_or(0);
+        let longest: Vec<usize> = self.choices.iter().map(longest).collect();
+        for (row, (ids, choice)) in rows.iter().zip(&self.contexts) {
+            if ids.len() + longest[*choice] > context {
+                return Err(rank::too_long(&row.id, &format!("{} tokens", ids.len()), longest[*choice], context));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use watershed_engine::StageError;
-use watershed_stages::lora_train::Dataset;
+use watershed_stages::lora_train::{Audit, Dataset, rates};
+use watershed_stages::text::labels::Encoded;
 use watershed_stages::text::schedule::Schedule;
 
 use super::checkpoint::Progress;
@@ -33,17 +34,20 @@ impl Receipt<'_> {
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), StageError> {
         let (data, progress) = (self.data, self.progress);
-        let labels = data.train.rows.iter().map(|row| row.label_tokens());
+        let train = Audit::of(&data.train);
+        let fewest = data.train.rows.iter().map(|row| row.label_tokens()).min();
         write_json(
             path,
             &json!({
-                "rows": {"train": data.train.rows.len(), "val": data.val.rows.len(), "dropped": data.train.dropped, "cut": data.rows_cut()},
-                "labels": {"tokens": data.label_tokens(), "fewest_in_a_row": labels.clone().min(), "rows_without": labels.filter(|n| *n == 0).count(),
-                           "rows_without_end": data.rows_without_end()},
+                "rows": {"train": train.rows, "val": data.val.rows.len(), "test": data.test.rows.len(),
+                         "dropped": data.train.dropped, "cut": train.cut, "inputs_cut": train.inputs_cut},
+                "labels": {"tokens": train.label_tokens, "fewest_in_a_row": fewest, "rows_without": train.without_label,
+                           "rows_without_end": train.cut},
+                "held_out": {"val": held_out(&data.val), "test": held_out(&data.test)},
                 "updates": progress.step,
                 "tokens": progress.tokens,
                 "trainable_parameters": self.parameters,
-                "schedule": {"warmup": self.schedule.warmup, "max_lr": self.schedule.max_lr(), "sum_lr": self.schedule.sum_lr()},
+                "schedule": self.schedule(),
                 "losses": {"train": self.train_losses(), "val": self.val_losses()},
                 "parroting": self.parroting(),
                 "adapter_from_update": self.chosen,
@@ -51,6 +55,16 @@ impl Receipt<'_> {
                 "numerics": progress.numerics,
             }),
         )
+    }
+
+    /// What was planned, and how far it went: `early_stop` ends a training before its last update.
+    fn schedule(&self) -> Value {
+        let planned = self.schedule;
+        let used = self.progress.curves.updates.iter().map(|line| line.lr);
+        json!({
+            "updates": planned.total, "warmup": planned.warmup, "max_lr": rates::max_lr(planned), "sum_lr": rates::sum_lr(planned),
+            "reached": {"updates": self.progress.step, "max_lr": used.clone().fold(0.0, f64::max), "sum_lr": used.sum::<f64>()},
+        })
     }
 
     fn train_losses(&self) -> Value {
@@ -70,6 +84,12 @@ impl Receipt<'_> {
         losses["before"] = evals.iter().find(|line| line.step == 0).map_or(Value::Null, |line| line.loss.into());
         losses
     }
+}
+
+/// What is left of held-out rows; nothing where there are none.
+fn held_out(rows: &Encoded) -> Value {
+    let audit = Audit::of(rows);
+    if audit.given() == 0 { Value::Null } else { json!(audit) }
 }
 
 /// Writes how long it took.

@@ -12,8 +12,9 @@ use watershed_torch::Error;
 
 use super::failed;
 
-/// Tokens that go through the model at once by default: what a laptop's memory holds for a 1B model, and what keeps an
-/// 80 GB device busy without filling it for a 7B one (4 MB of activations a token).
+/// Tokens that go through the model at once by default, on a processor and on a GPU, whatever the machine has: what a laptop's
+/// memory holds for a 1B model, and what keeps an 80 GB device busy without filling it for a 7B one (4 MB of activations a
+/// token).
 const BUDGET: [usize; 2] = [1024, 8192];
 
 /// What fits at once.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use watershed_engine::StageError;
 use watershed_stages::lora_train::Dataset;
 use watershed_stages::metrics::parroting::{Thresholds, parroting};
-use watershed_torch::{Answer, GenerateConfig, Lora, Mode, Model, Prompt, Watch, generate};
+use watershed_torch::{Answer, Error, GenerateConfig, Lora, Mode, Model, Prompt, Watch, generate};
 
 use super::failed;
 
@@ -52,7 +52,7 @@ pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<V
     for row in &data.sampled {
         let ids = data.template.prompt_ids(row, &data.tokenizer).map_err(StageError::Failed)?;
         if ids.len() <= room {
-            inputs.push(row.input.as_str());
+            inputs.push(row.material());
             prompts.push(Prompt { id: row.id.clone(), sample: 0, ids, input: Vec::new() });
         }
     }
@@ -67,7 +67,7 @@ pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<V
         batch_tokens: prompts.iter().map(|prompt| prompt.ids.len() + TOKENS).max().unwrap_or(0) * prompts.len(),
     };
     let mut answers = Collect(Vec::new());
-    generate(model, Some(lora), &prompts, &config, &mut answers).map_err(failed)?;
+    generate(model, Some(lora), &prompts, &config, &mut answers).map_err(|error| blamed(error, step))?;
     answers.0.sort_by_key(|answer| answer.index);
     let judged = |answer: &Answer| {
         let text = data.tokenizer.decode(&answer.ids);
@@ -75,4 +75,14 @@ pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<V
         Sample { step, id: prompts[answer.index].id.clone(), text, parrots }
     };
     Ok(answers.0.iter().map(judged).collect())
+}
+
+/// Logits that are no numbers are the training's fault, not a prompt's.
+fn blamed(error: Error, step: u64) -> StageError {
+    match error {
+        Error::NotFinite { .. } => {
+            failed(Error::Diverged { what: "likelihood of a sampled answer", step, value: f64::NAN })
+        }
+        other => failed(other),
+    }
 }

@@ -1,5 +1,8 @@
 //! Trainings of the tiny-llama fixture through the program's own functions.
 
+mod audit;
+mod going_on;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +61,9 @@ fn test_rows_are_measured_once_with_the_chosen_adapter() {
     let (val, test) = (numbers(&with, "eval.jsonl", "loss"), numbers(&with, "test.jsonl", "loss"));
     let best = val[1..].iter().copied().min_by(f64::total_cmp).unwrap();
     assert_eq!(test.len(), 2);
+    let held_out = |out: &Path, port: &str| report(out, "receipt")["held_out"][port]["rows"].clone();
+    assert_eq!([held_out(&with, "val"), held_out(&with, "test")], [json!(8), json!(8)]);
+    assert_eq!(held_out(&without, "test"), Value::Null);
     assert!((test[0] - val[0]).abs() < 1e-6 && (test[1] - best).abs() < 1e-6, "{val:?} {test:?}");
 }
 
@@ -137,74 +143,6 @@ fn report(out: &Path, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap()
 }
 
-/// An adapter of rank 4 on q and v, after an epoch.
-fn trained(project: &Project) -> PathBuf {
-    let params =
-        with(json!({"epochs": 1, "lora": {"r": 4, "targets": ["q_proj", "v_proj"]}, "checks": {"eos": "off"}}));
-    project.train(params, "trained", 0).unwrap()
-}
-
-#[test]
-fn training_goes_on_from_an_adapter_with_its_settings() {
-    let Some(project) = Project::new() else { return };
-    let first = trained(&project);
-    let params = with(json!({"lora": {}, "epochs": 1, "checks": {"eos": "off"}}));
-    let second = project.train_on(&first.join("adapter"), params, "second").unwrap();
-    let config = report(&second, "adapter/adapter_config.json");
-    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(4), &json!(8)));
-    assert_eq!(config["target_modules"], json!(["q_proj", "v_proj"]));
-    let (before, after) = (numbers(&first, "eval.jsonl", "loss"), numbers(&second, "eval.jsonl", "loss"));
-    assert!((after[0] - before[1]).abs() < 1e-6 && after[1] < after[0], "{before:?} {after:?}");
-    let told = project.logged("info").join("\n");
-    let words = format!(
-        "goes on from an adapter with r 4, alpha 8, dropout 0.05, q_proj v_proj; its validation loss is {:.4}",
-        after[0]
-    );
-    assert!(told.contains(&words), "{told}");
-    assert_eq!(project.logged("warn"), Vec::<String>::new());
-}
-
-#[test]
-fn written_key_that_is_not_the_adapters_is_refused_with_both_values() {
-    let Some(project) = Project::new() else { return };
-    let first = trained(&project).join("adapter");
-    let train_on = |lora: Value, out: &str| {
-        let params = with(json!({"lora": lora, "max_steps": 1, "warmup": 0, "checks": {"eos": "off"}}));
-        project.train_on(&first, params, out).map_err(|e| e.to_string())
-    };
-    let written = json!({"r": 8, "variant": "rslora", "alpha": 8, "written": ["alpha", "r", "variant"]});
-    let error = train_on(written, "other").unwrap_err();
-    assert!(
-        error.contains("`lora.r` is 8, the adapter's is 4, `lora.variant` is rslora, the adapter's is lora;"),
-        "{error}"
-    );
-    train_on(json!({"r": 4, "written": ["r"]}), "same").unwrap();
-}
-
-#[test]
-fn adapter_of_other_shapes_is_refused_and_one_of_another_base_warned_of() {
-    let Some(project) = Project::new() else { return };
-    let adapter = trained(&project).join("adapter");
-    let card = std::fs::read_to_string(adapter.join("watershed.json")).unwrap();
-    std::fs::write(adapter.join("watershed.json"), card.replace("blake3:d1", "blake3:d2")).unwrap();
-    let params = with(json!({"lora": {}, "max_steps": 1, "warmup": 0, "checks": {"eos": "off"}}));
-    project.train_on(&adapter, params.clone(), "warned").unwrap();
-    let warned = project.logged("warn");
-    assert!(warned.len() == 1 && warned[0].contains("another base (blake3:d2, not blake3:d1)"), "{warned:?}");
-    let weights = adapter.join("adapter_model.safetensors");
-    let bytes = std::fs::read(&weights).unwrap();
-    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let swapped = file.tensors().into_iter().map(|(name, view)| {
-        let shape =
-            if name.contains("lora_A") { view.shape().iter().rev().copied().collect() } else { view.shape().to_vec() };
-        (name, safetensors::tensor::TensorView::new(view.dtype(), shape, view.data()).unwrap())
-    });
-    let swapped = safetensors::serialize(swapped, None).unwrap();
-    std::fs::write(&weights, swapped).unwrap();
-    let error = project.train_on(&adapter, params, "refused").unwrap_err().to_string();
-    assert!(error.contains("the base asks for") && error.contains("is it another model's adapter?"), "{error}");
-}
-
 #[test]
 fn a_training_whose_loss_is_no_number_has_diverged_and_keeps_its_checkpoints() {
     let Some(mut project) = Project::new() else { return };
@@ -220,7 +158,11 @@ fn a_training_whose_loss_is_no_number_has_diverged_and_keeps_its_checkpoints() {
     project.cadence = "epoch";
     let params = with(json!({"lora": {}, "lr": 1e30, "warmup": 0.0, "eval_every": 1}));
     let Err(StageError::Diverged(text)) = project.train(params, "seen", 0) else { panic!("it did not diverge") };
-    assert!(text.contains("validation loss of update 1 is") && text.contains("there is no checkpoint yet"), "{text}");
+    assert!(
+        text.contains("likelihood of a sampled answer of update 1 is NaN")
+            && text.contains("there is no checkpoint yet"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -303,6 +245,11 @@ fn early_stop_ends_a_training_that_no_longer_gets_better() {
     let best = (1..losses.len()).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap();
     assert_eq!((losses.len(), report(&out, "receipt")["adapter_from_update"].as_u64()), (best + 3, Some(best as u64)));
     assert!(losses.len() < 13, "{losses:?}");
+    let schedule = report(&out, "receipt")["schedule"].clone();
+    let rates = numbers(&out, "metrics.jsonl", "lr");
+    assert_eq!((&schedule["updates"], &schedule["reached"]["updates"]), (&json!(12), &json!(rates.len())));
+    let [planned, reached] = [&schedule, &schedule["reached"]].map(|part| part["sum_lr"].as_f64().unwrap());
+    assert!((planned - 12.0 * 0.3).abs() < 1e-9 && (reached - rates.iter().sum::<f64>()).abs() < 1e-9, "{schedule}");
     assert!(adapter_bytes(&out, "adapter") != adapter_bytes(&out, "last"));
 }
 

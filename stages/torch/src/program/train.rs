@@ -3,28 +3,29 @@
 //! The order of rows, the learning rates and the seeds of dropout are pure functions of the parameters and the update's
 //! number, so a training that resumes from a checkpoint goes on bit for bit.
 
+mod finish;
+mod validate;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use watershed_engine::{Job, StageError};
-use watershed_stages::lora_train::{Dataset, Every, Files, LoraTrain, LoraTrainRun, Select, Variant, Word};
+use watershed_stages::lora_train::audit::nothing_to_learn;
+use watershed_stages::lora_train::{Card, Dataset, Every, Files, LoraTrain, LoraTrainRun, Variant, Word};
 use watershed_stages::lora_train::{plan, schedule};
 use watershed_stages::text::batch::{self, Update};
 use watershed_stages::text::order::Order;
 use watershed_stages::text::schedule::Schedule;
-use watershed_torch::{Error, Lora, LossNorm, Model, OptimizerConfig, Row, StepConfig, StepReport, Trainer};
+use watershed_torch::{LossNorm, Model, OptimizerConfig, Row, StepConfig, StepReport, Trainer};
 
-use super::adapter::{self, Card};
 use super::checkpoint::{self, Progress};
 use super::curves::UpdateLine;
 use super::evaluation::{self, Validation};
-use super::receipt::{self, Receipt, write_timing};
 use super::room::Room;
-use super::sampler::{parrot_rate, sample};
 use super::start::{self, start};
-use super::{base, checks, failed};
+use super::{base, failed};
 
 /// LoRA+ (Hayou et al. 2024) recommends this ratio of the learning rates of B and A.
 const LORA_PLUS_RATIO: f64 = 16.0;
@@ -44,6 +45,9 @@ pub fn train(params: &LoraTrain, run: &LoraTrainRun, job: &Job) -> Result<(), St
             "{rows} training rows give no update of `batch_size: {}`",
             params.batch_size
         )));
+    }
+    if let Some(why) = nothing_to_learn(&updates, &data.train.rows) {
+        return Err(StageError::Failed(why));
     }
     let model = base::load(job, params.dtype)?;
     data.tokenizer.check_fits(model.config().vocab)?;
@@ -86,8 +90,8 @@ impl<'a> Training<'a> {
             room: Room::new(params, run, job, &lengths),
             lengths,
             validation: Validation::new(&data.val.rows),
-            card: Card::new(params, data.tokenizer.digest(), job),
-            trainer: trainer(params, model, job)?,
+            card: Card::new(params, &data.tokenizer, base::name(job)),
+            trainer: trainer(params, model, data, job)?,
             started: Instant::now(),
             progress: Progress::default(),
             params,
@@ -259,51 +263,6 @@ impl<'a> Training<'a> {
         plan(self.params).updates_per_epoch(self.rows.len()).max(1) as f64
     }
 
-    fn evaluate(&mut self) -> Result<(), StageError> {
-        let (step, epoch) = (self.progress.step, self.epoch());
-        let samples = sample(self.trainer.model(), self.trainer.lora(), self.data, step)?;
-        if let Some(rate) = parrot_rate(&samples) {
-            self.job.metric(step, epoch, &[("parrot_rate", rate)]);
-        }
-        self.progress.samples.extend(samples);
-        if self.validation.is_empty() { Ok(()) } else { self.validate(step, epoch) }
-    }
-
-    fn validate(&mut self, step: u64, epoch: f64) -> Result<(), StageError> {
-        let (validation, model, lora, job) = (&self.validation, self.trainer.model(), self.trainer.lora(), self.job);
-        let attempt = |room: &Room| validation.measure(model, Some(lora), room.budget(), step, epoch);
-        let line = self.room.fit(attempt, |text| job.warn(text))?;
-        self.note_halvings();
-        if !line.score().is_finite() {
-            return Err(failed(Error::Diverged { what: "validation loss", step, value: line.score() }));
-        }
-        let by_source: Vec<(String, f64)> =
-            line.sources.iter().map(|(s, loss)| (format!("val_loss.{s}"), *loss)).collect();
-        let mut values = vec![("val_loss", line.loss)];
-        values.extend(line.response_loss.map(|loss| ("val_response_loss", loss)));
-        values.extend(by_source.iter().map(|(name, loss)| (name.as_str(), *loss)));
-        self.job.metric(step, line.epoch, &values);
-        // before the first update the adapter is the base: it is nobody's best
-        if step > 0 {
-            self.keep_if_best(line.score())?;
-        }
-        self.progress.curves.evals.push(line);
-        Ok(())
-    }
-
-    fn keep_if_best(&mut self, score: f64) -> Result<(), StageError> {
-        if !is_better(score, self.progress.best) {
-            self.progress.since_best += 1;
-            return Ok(());
-        }
-        self.progress.best = Some((score, self.progress.step));
-        self.progress.since_best = 0;
-        match self.params.select {
-            Select::Best => adapter::write(self.job.output("adapter"), self.trainer.lora(), &self.card),
-            Select::Last => Ok(()),
-        }
-    }
-
     fn save(&mut self) -> Result<(), StageError> {
         let Some(folder) = self.job.checkpoint() else { return Ok(()) };
         self.progress.seconds += self.started.elapsed().as_secs_f64();
@@ -311,91 +270,19 @@ impl<'a> Training<'a> {
         let state = |path: &Path| self.trainer.save_state(path).map_err(failed);
         checkpoint::save(folder, &self.progress, self.job.output("adapter"), state)
     }
-
-    /// Writes every output, the checks before the report that quotes them.
-    fn finish(&mut self) -> Result<(), StageError> {
-        let (job, lora) = (self.job, self.trainer.lora());
-        adapter::write(job.output("last"), lora, &self.card)?;
-        let best = self.progress.best.filter(|_| self.params.select == Select::Best);
-        if best.is_none() {
-            adapter::write(job.output("adapter"), lora, &self.card)?;
-        }
-        let checks = checks::check(self.params, self.trainer.model(), lora, self.data, job)?;
-        self.test(best.map_or(self.progress.step, |(_, step)| step))?;
-        self.progress.curves.write(job.output("curves"))?;
-        self.progress.seconds += self.started.elapsed().as_secs_f64();
-        self.report(best.map_or(self.progress.step, |(_, step)| step), checks)?;
-        self.count();
-        Ok(())
-    }
-
-    /// Measures the base and the adapter of update `chosen` on rows that had no say in anything.
-    fn test(&mut self, chosen: u64) -> Result<(), StageError> {
-        let (rows, model) = (Validation::new(&self.data.test.rows), self.trainer.model());
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let lora = Lora::load(self.job.output("adapter"), model).map_err(failed)?;
-        let epoch = chosen as f64 / self.updates_per_epoch();
-        let (job, of) =
-            (self.job, |lora, room: &Room, step, epoch| rows.measure(model, lora, room.budget(), step, epoch));
-        let attempt = |room: &Room| Ok((of(None, room, 0, 0.0)?, of(Some(&lora), room, chosen, epoch)?));
-        let (before, after) = self.room.fit(attempt, |text| job.warn(text))?;
-        self.note_halvings();
-        self.job.metric(chosen, epoch, &[("test_loss", after.loss), ("test_loss_before", before.loss)]);
-        self.progress.curves.tests = vec![before, after];
-        Ok(())
-    }
-
-    fn report(&self, chosen: u64, checks: Value) -> Result<(), StageError> {
-        let receipt = Receipt {
-            data: self.data,
-            schedule: &self.schedule,
-            progress: &self.progress,
-            parameters: self.trainer.lora().parameters(),
-            chosen,
-            checks,
-        };
-        receipt.write(self.job.output("receipt"))?;
-        write_timing(self.job.output("timing"), &self.progress)?;
-        receipt::write_json(self.job.output("samples"), &json!(self.progress.samples))
-    }
-
-    fn count(&self) {
-        self.job.count("rows", self.rows.len() as f64);
-        self.job.count("updates", self.progress.step as f64);
-        self.job.count("tokens", self.progress.tokens as f64);
-        self.job.count("trainable_parameters", self.trainer.lora().parameters() as f64);
-    }
 }
 
-fn trainer<'a>(params: &LoraTrain, model: &'a Model, job: &Job) -> Result<Trainer<'a>, StageError> {
+fn trainer<'a>(params: &LoraTrain, model: &'a Model, data: &Dataset, job: &Job) -> Result<Trainer<'a>, StageError> {
     let optimizer = OptimizerConfig {
         betas: (params.betas[0], params.betas[1]),
         eps: params.eps,
         weight_decay: params.weight_decay,
         b_lr_ratio: if params.lora.variant == Variant::LoraPlus { LORA_PLUS_RATIO } else { 1.0 },
     };
-    Ok(Trainer::new(model, start(params, model, job)?, optimizer))
-}
-
-/// Says whether a score beats the best so far; one that is no number never does.
-fn is_better(score: f64, best: Option<(f64, u64)>) -> bool {
-    !score.is_nan() && best.is_none_or(|(best, _)| score < best)
+    Ok(Trainer::new(model, start(params, model, &data.tokenizer, job)?, optimizer))
 }
 
 /// Reads `run.checkpoint`: a number of updates, or `epoch`.
 fn checkpoint_cadence(job: &Job) -> Every {
     job.spec().limits.checkpoint.parse().map_or(Every::Word(Word::Epoch), Every::Updates)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_lower_number_is_better() {
-        assert!(is_better(2.0, None) && is_better(1.5, Some((2.0, 1))));
-        assert!(!is_better(2.0, Some((2.0, 1))) && !is_better(f64::NAN, Some((2.0, 1))) && !is_better(f64::NAN, None));
-    }
 }

@@ -182,6 +182,9 @@ mod tests {
             ("vocab_size", json!(u64::MAX), "impossible"),
             ("num_hidden_layers", json!(1 << 20), "at most 4096"),
             ("hidden_size", json!(-4), "`hidden_size`"),
+            ("rope_theta", json!(-1), "its `rope_theta` is -1: expected a number above 0"),
+            ("rope_theta", json!(0), "its `rope_theta` is 0"),
+            ("rms_norm_eps", json!(-1.0), "its `rms_norm_eps` is -1: expected 0 or a small number above"),
         ] {
             let mut json = small();
             json[key] = value;

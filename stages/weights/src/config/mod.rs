@@ -120,7 +120,7 @@ impl LlamaConfig {
         all.push((format!("{prefix}post_attention_layernorm.weight"), vec![self.hidden]));
     }
 
-    /// Returns what is impossible about the sizes, none when nothing is.
+    /// Returns what is impossible about the sizes and numbers, none when nothing is.
     pub(crate) fn fault(&self) -> Option<String> {
         let sizes = [self.hidden, self.layers, self.heads, self.kv_heads, self.head_dim, self.mlp, self.vocab];
         if sizes.iter().any(|size| *size == 0 || *size > 1 << 24) {
@@ -138,6 +138,20 @@ impl LlamaConfig {
             return Some(format!("a head of {} cannot be rotated: it must be even", self.head_dim));
         }
         let factors = self.rope_factors.as_ref().is_some_and(|factors| factors.len() != self.head_dim / 2);
-        factors.then(|| "its rotary factors are not one for each pair of a head".to_owned())
+        let uneven = factors.then(|| "its rotary factors are not one for each pair of a head".to_owned());
+        uneven.or_else(|| self.number_fault())
+    }
+
+    /// Numbers out of range give no error anywhere else: they make every answer nonsense.
+    fn number_fault(&self) -> Option<String> {
+        let is_above_zero = |number: &f64| *number > 0.0 && number.is_finite();
+        if !is_above_zero(&self.rope_theta) {
+            return Some(format!("its `rope_theta` is {}: expected a number above 0", self.rope_theta));
+        }
+        if !(self.rms_eps >= 0.0 && self.rms_eps.is_finite()) {
+            return Some(format!("its `rms_norm_eps` is {}: expected 0 or a small number above", self.rms_eps));
+        }
+        let factor = self.rope_factors.iter().flatten().find(|factor| !is_above_zero(factor));
+        factor.map(|factor| format!("one of its rotary factors is {factor}: expected numbers above 0"))
     }
 }

@@ -57,6 +57,10 @@ pub fn write_adapter(path: &Path, base: &Merged<'_>, adapter: &Adapter, dtype: D
     let mut sides = sides.iter();
     write(path, &metadata, &entries, |entry| {
         let side = sides.next().expect("an entry is made of each side");
+        if quantise::is_beyond(entry.dtype, &side.numbers) {
+            let what = format!("`{}` holds numbers beyond 65504, which f16 cannot: choose `dtype: bf16`", side.name);
+            return Err(Error::damaged(path, what));
+        }
         let bytes = quantise::store(entry.dtype, &side.numbers);
         let bytes = bytes.ok_or_else(|| Error::damaged(path, format!("`{}` cannot be stored", side.name)))?;
         let heads = heads_of(&side.rows_of, base.base.config()).filter(|_| arch == "llama");

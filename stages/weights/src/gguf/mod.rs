@@ -84,6 +84,11 @@ impl Gguf {
         self.header.metadata.iter().map(|(key, value)| (key.as_str(), value))
     }
 
+    /// Returns the GGUF names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.header.tensors.keys().map(String::as_str)
+    }
+
     /// Returns the tensor of this GGUF name (`blk.0.attn_q.weight`), rows as they lie in the file.
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let entry = self.header.tensors.get(name)?;

@@ -55,6 +55,6 @@ fn refusal(parrots: &[usize], answers: &[Answer]) -> StageError {
 /// Returns the places of the answers that parrot.
 fn find(desk: &Desk<'_>, answers: &[Answer]) -> Vec<usize> {
     let is_parrot =
-        |place: &usize| parroting(&desk.row(*place).input, &answers[*place].text).is_parrot(&Thresholds::default());
+        |place: &usize| parroting(desk.row(*place).material(), &answers[*place].text).is_parrot(&Thresholds::default());
     (0..answers.len()).filter(is_parrot).collect()
 }

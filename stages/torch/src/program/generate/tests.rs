@@ -101,3 +101,43 @@ fn parrots_fail_the_stage_when_asked_to() {
     assert!(error.contains("answers copy their input, the first is `"), "{error}");
     assert!(desk.try_write("report", json!({"parrot_guard": "report"}), 0).is_ok());
 }
+
+#[test]
+fn an_answer_that_copies_a_conversations_last_turn_is_a_parrot() {
+    use watershed_stages::metrics::parroting::{Thresholds, parroting};
+    let Some(mut desk) = Desk::new() else { return };
+    let rows: Vec<Value> = lines::read(&desk.prompts).unwrap();
+    // only the system prompt is read, so that the user's turn can be any text
+    let template = json!({"prompt": "{{ system }}\n", "response": "{{ output }}"});
+    let ask = |desk: &mut Desk, name: &str, turn: &dyn Fn(&str) -> String| {
+        let asked = rows.iter().map(|row| {
+            let user = turn(row["id"].as_str().unwrap());
+            let system = json!({"role": "system", "content": row["instruction"]});
+            json!({"id": row["id"], "messages": [system, {"role": "user", "content": user}]})
+        });
+        desk.prompts = desk.project.path(name);
+        lines::write(&desk.prompts, asked).unwrap();
+    };
+    ask(&mut desk, "asked.jsonl", &|_| "x".into());
+    let answers = desk.write("to-copy", json!({"template": template}));
+    ask(&mut desk, "copied.jsonl", &|id| answers[id].text.clone());
+    let copied = desk.try_write("copied", json!({"template": template}), 0).unwrap();
+    let parrots =
+        copied.iter().filter(|answer| parroting(&answer.text, &answer.text).is_parrot(&Thresholds::default()));
+    let parrots: Vec<&str> = parrots.map(|answer| answer.id.as_str()).collect();
+    let report = std::fs::read_to_string(desk.project.path("copied").join("report")).unwrap();
+    assert!(!parrots.is_empty());
+    assert_eq!(serde_json::from_str::<Value>(&report).unwrap()["parrots"], json!(parrots));
+    let kept_off = desk.write("kept-off", json!({"template": template, "input_no_repeat_ngram": 4}));
+    assert!(answers.iter().any(|(id, answer)| kept_off[id].text != answer.text));
+}
+
+#[test]
+fn prompts_may_be_a_json_array() {
+    let Some(mut desk) = Desk::new() else { return };
+    let by_lines = desk.write("lines", json!({}));
+    let rows: Vec<Value> = lines::read(&desk.prompts).unwrap();
+    desk.prompts = desk.project.path("prompts.json");
+    std::fs::write(&desk.prompts, json!(rows).to_string()).unwrap();
+    assert_eq!(desk.write("array", json!({})), by_lines);
+}

@@ -137,3 +137,18 @@ fn the_same_rows_are_ranked_to_the_same_bytes() {
     };
     assert!(bytes("first") == bytes("second"));
 }
+
+#[test]
+fn a_row_without_room_for_its_longest_title_is_named() {
+    let Some(shop) = Shop::new() else { return };
+    let context = ModelFiles::open(&shop.0.base).unwrap().config().max_positions;
+    let mut rows = shop.rows();
+    rows[1]["input"] = "7 ".repeat(context).into();
+    let path = shop.0.path("long.json");
+    std::fs::write(&path, json!(rows).to_string()).unwrap();
+    let error = shop.try_rank("long", json!({}), &path).unwrap_err().to_string();
+    let named = format!("prompt `{}` has ", rows[1]["id"].as_str().unwrap());
+    assert!(error.starts_with(&named), "{error}");
+    let wanted = format!(": the base was made for {context}; shorten the prompts");
+    assert!(error.contains("leaves no room for a title of ") && error.contains(&wanted), "{error}");
+}

@@ -1,0 +1,199 @@
+//! Previews of the tiny-llama fixture.
+
+use watershed_engine::preview::Severity;
+
+use super::*;
+use crate::lora_train::{Checks, Level, Lora, Target};
+use crate::text::fixture::tiny_llama;
+use crate::text::labels::Overflow;
+
+/// The fixture's rows for training; the same rows as validation where `overlaps`.
+fn inputs(overlaps: bool) -> Option<PreviewInputs> {
+    let (rows, base) = (tiny_llama("dataset.json")?, tiny_llama("model")?);
+    let mut inputs = PreviewInputs::default();
+    inputs.ports.insert("train".into(), vec![("train".into(), rows.clone())]);
+    inputs.ports.insert("base".into(), vec![("base".into(), base)]);
+    if overlaps {
+        inputs.ports.insert("val".into(), vec![("val".into(), rows)]);
+    }
+    Some(inputs)
+}
+
+fn codes(preview: &Preview) -> Vec<(&str, Severity)> {
+    preview.lints.iter().map(|lint| (lint.code.as_str(), lint.severity)).collect()
+}
+
+#[test]
+fn facts_stand_in_the_order_of_the_table() {
+    let Some(inputs) = inputs(false) else { return };
+    let params = LoraTrain { max_len: 256, epochs: 5, batch_size: 32, warmup: 100.0, ..LoraTrain::default() };
+    let preview = preview(&params, &inputs).unwrap();
+    let names: Vec<&str> = preview.facts.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["rows", "updates", "warmup_share", "max_lr", "sum_lr", "rows_cut", "label_tokens"]);
+    assert_eq!(codes(&preview), [("L003", Severity::Fail)]);
+    assert!(preview.cost.seconds.is_some_and(|s| s >= 1.0));
+}
+
+#[test]
+fn alpaca_loras_cut_is_seen_and_weighed_by_checks() {
+    let Some(inputs) = inputs(true) else { return };
+    let warn = Checks { truncation: Level::Warn, eos: Level::Off, ..Checks::default() };
+    let params = LoraTrain { max_len: 110, overflow: Overflow::Truncate, checks: warn, ..LoraTrain::default() };
+    let preview = preview(&params, &inputs).unwrap();
+    // of the training rows, and of the same rows as validation
+    assert_eq!(codes(&preview), [("L001", Severity::Warn), ("L001", Severity::Warn), ("L004", Severity::Fail)]);
+    assert!(
+        preview.lints[1].message.contains(" of 80 rows of `val` lose answer tokens at `max_len: 110`"),
+        "{preview:?}"
+    );
+}
+
+#[test]
+fn rows_longer_than_max_len_without_their_input_are_counted_and_refused() {
+    let Some(inputs) = inputs(false) else { return };
+    let error = preview(&LoraTrain { max_len: 30, ..LoraTrain::default() }, &inputs).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("even without their input") && message.contains("`overflow: drop`"), "{message}");
+}
+
+#[test]
+fn what_overflow_takes_away_is_told() {
+    let Some(inputs) = inputs(false) else { return };
+    let dropping = LoraTrain { max_len: 64, overflow: Overflow::Drop, ..LoraTrain::default() };
+    let preview = preview(&dropping, &inputs).unwrap();
+    let lint = preview.lints.iter().find(|lint| lint.code == "L005").unwrap();
+    assert!(lint.message.contains("rows are left out at `max_len: 64`"), "{}", lint.message);
+}
+
+#[test]
+fn rows_longer_than_the_bases_context_are_told_before_any_step() {
+    let Some(mut inputs) = inputs(false) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    crate::fixture::copy(&tiny_llama("model").unwrap(), folder.path());
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["max_position_embeddings"] = json!(100);
+    std::fs::write(&path, config.to_string()).unwrap();
+    inputs.ports.insert("base".into(), vec![("base".into(), folder.path().into())]);
+    let message = preview(&LoraTrain::default(), &inputs).unwrap_err().to_string();
+    assert!(message.contains("longer than the 100 tokens") && message.contains("`max_len: 100`"), "{message}");
+    let overflow = Overflow::Drop;
+    assert!(preview(&LoraTrain { max_len: 100, overflow, ..LoraTrain::default() }, &inputs).is_ok());
+}
+
+#[test]
+fn base_that_cannot_be_used_is_told_before_there_are_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("noise.gguf");
+    std::fs::write(&base, "noise").unwrap();
+    let mut inputs = PreviewInputs::default();
+    inputs.ports.insert("base".into(), vec![("base".into(), base)]);
+    let message = preview(&LoraTrain::default(), &inputs).unwrap_err().to_string();
+    assert_eq!(message.matches("noise.gguf").count(), 1, "{message}");
+}
+
+#[test]
+fn without_rows_the_parameters_speak_alone() {
+    let preview = preview(&LoraTrain { max_steps: Some(25), ..LoraTrain::default() }, &PreviewInputs::default());
+    assert_eq!(preview.unwrap().facts[0], ("updates".to_string(), 25.into()));
+}
+
+/// Writes the fixture's rows that have an input: their prompts alone are longer than 70 tokens.
+fn long_rows(folder: &Path) -> Option<std::path::PathBuf> {
+    let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(tiny_llama("dataset.json")?).unwrap()).unwrap();
+    let long: Vec<Value> =
+        rows.into_iter().filter(|row| row["input"].as_str().is_some_and(|text| text.len() > 100)).collect();
+    let path = folder.join("long.json");
+    std::fs::write(&path, Value::from(long).to_string()).unwrap();
+    Some(path)
+}
+
+fn bound(inputs: &mut PreviewInputs, port: &str, path: &Path) {
+    inputs.ports.insert(port.into(), vec![(port.into(), path.into())]);
+}
+
+#[test]
+fn validation_that_would_vanish_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (Some(mut inputs), Some(long)) = (inputs(false), long_rows(folder.path())) else { return };
+    let checks = Checks { overlap: Level::Off, truncation: Level::Off, eos: Level::Off, ..Checks::default() };
+    for port in ["val", "test"] {
+        inputs.ports.remove("val");
+        bound(&mut inputs, port, &long);
+        let params = LoraTrain { max_len: 70, checks, early_stop: Some(1), ..LoraTrain::default() };
+        for overflow in [Overflow::Drop, Overflow::Truncate] {
+            let preview = preview(&LoraTrain { overflow, ..params.clone() }, &inputs).unwrap();
+            let words = format!("rows of `{port}` has a label at `max_len: 70` (");
+            let found = preview.lints.iter().find(|lint| lint.message.contains(&words)).unwrap();
+            assert_eq!((found.code.as_str(), found.severity), ("L006", Severity::Fail));
+        }
+    }
+}
+
+#[test]
+fn val_without_rows_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut inputs) = inputs(false) else { return };
+    let empty = folder.path().join("empty.json");
+    std::fs::write(&empty, "[]").unwrap();
+    bound(&mut inputs, "val", &empty);
+    let preview = preview(&LoraTrain::default(), &inputs).unwrap();
+    assert_eq!(codes(&preview), [("L007", Severity::Warn)]);
+    assert!(preview.lints[0].message.starts_with("`val` has no rows: no loss is measured"), "{preview:?}");
+}
+
+#[test]
+fn update_without_a_label_is_refused_where_cut_answers_only_warn() {
+    let folder = tempfile::tempdir().unwrap();
+    let (Some(mut inputs), Some(long)) = (inputs(false), long_rows(folder.path())) else { return };
+    bound(&mut inputs, "train", &long);
+    let checks = Checks { truncation: Level::Warn, eos: Level::Warn, ..Checks::default() };
+    let params = LoraTrain { max_len: 70, overflow: Overflow::Truncate, checks, ..LoraTrain::default() };
+    let preview = preview(&params, &inputs).unwrap();
+    let wanted = [("L001", Severity::Warn), ("L001", Severity::Fail), ("L002", Severity::Warn)];
+    let mut found = codes(&preview);
+    found.sort_by_key(|(code, severity)| (code.to_string(), *severity == Severity::Fail));
+    assert_eq!(found, wanted);
+    assert!(preview.lints.iter().any(|lint| lint.message.starts_with("update 1 has no label: every response")));
+}
+
+#[test]
+fn adapter_that_training_cannot_go_on_from_is_told_before_there_are_rows() {
+    let Some(mut inputs) = inputs(false) else { return };
+    bound(&mut inputs, "adapter", &tiny_llama("adapter_b_all_linear_rslora_micro_mean").unwrap());
+    let lora = Lora { r: 16, targets: Target::ALL.to_vec(), written: vec!["r".into()], ..Lora::default() };
+    let params = LoraTrain { lora, max_steps: Some(5), ..LoraTrain::default() };
+    let words = "`lora.r` is 16, the adapter's is 4; leave out of `lora` what the adapter to go on from decides";
+    for _ in ["with rows", "without rows"] {
+        assert_eq!(preview(&params, &inputs).unwrap_err().to_string(), words);
+        inputs.ports.remove("train");
+    }
+    bound(&mut inputs, "adapter", &tiny_llama("adapter_c_dora").unwrap());
+    assert!(preview(&params, &inputs).unwrap_err().to_string().contains("DoRA"));
+}
+
+#[test]
+fn what_the_adapter_learned_otherwise_is_a_warning() {
+    let (Some(mut inputs), Some(adapter)) = (inputs(false), tiny_llama("adapter_a_qv_token_mean")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    crate::fixture::copy(&adapter, folder.path());
+    bound(&mut inputs, "adapter", folder.path());
+    inputs.digests.insert("base".into(), "d1".into());
+    assert_eq!(codes(&preview(&LoraTrain::default(), &inputs).unwrap()), [], "it has no card");
+    let tokenizer = Base::open(&tiny_llama("model").unwrap()).unwrap().tokenizer;
+    let chatml = serde_json::from_value(json!("chatml")).unwrap();
+    let params = LoraTrain { template: chatml, ..LoraTrain::default() };
+    let write = |base: &str| {
+        let card = crate::lora_train::Card::new(&params, &tokenizer, base.into());
+        std::fs::write(folder.path().join("watershed.json"), serde_json::to_string(&card).unwrap()).unwrap();
+    };
+    write("blake3:d1");
+    let fresh = |inputs: &PreviewInputs| PreviewInputs { shared: Default::default(), ..inputs.clone() };
+    assert_eq!(codes(&preview(&params, &fresh(&inputs)).unwrap()), []);
+    let told = preview(&LoraTrain::default(), &fresh(&inputs)).unwrap();
+    assert_eq!(codes(&told), [("L007", Severity::Warn)]);
+    assert!(told.lints[0].message.contains("with `template: chatml`, and goes on with `template: alpaca`"), "{told:?}");
+    write("blake3:d2");
+    let told = preview(&params, &fresh(&inputs)).unwrap();
+    assert!(told.lints[0].message.contains("on another base (blake3:d2, not blake3:d1)"), "{told:?}");
+}
