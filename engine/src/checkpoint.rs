@@ -1,7 +1,7 @@
-//! Whose checkpoint a folder holds: a header beside it names the action and the program.
+//! Whose checkpoint a folder holds: a header beside it names the work and the program.
 //!
-//! The folder's name says the key too, but a folder can be copied, and a program of another build may write its state in
-//! another form. So a job that wants its checkpoint claims the folder first; what the header does not own up to is moved
+//! The folder is named by an action's key, but several actions can be of one work (see [`crate::key::Manifest::work`]), a folder
+//! can be copied, and a program of another build may write its state in another form. So a job that wants its checkpoint claims the folder first; what the header does not own up to is moved
 //! to `refused/` inside it, where it goes with the folder.
 
 use std::fs;
@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use watershed_cache::Digest;
 
 use crate::job::JobSpec;
 use crate::worker::BUILD;
@@ -19,8 +20,8 @@ const REFUSED: &str = "refused";
 /// What a checkpoint is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// The action key, hex.
-    pub key: String,
+    /// Digest of the work, hex.
+    pub work: String,
     /// The kind.
     pub kind: String,
     /// Its version.
@@ -32,8 +33,8 @@ pub struct Header {
 impl Header {
     /// Returns the header of a job's checkpoint.
     pub fn of(spec: &JobSpec) -> Header {
-        let (key, kind, version) = (spec.key.clone(), spec.kind.clone(), spec.version);
-        Header { key, kind, version, build: BUILD.into() }
+        let (work, kind, version) = (spec.work.clone(), spec.kind.clone(), spec.version);
+        Header { work, kind, version, build: BUILD.into() }
     }
 
     fn read(folder: &Path) -> Option<Header> {
@@ -48,18 +49,23 @@ impl Header {
     }
 
     fn difference(&self, found: Option<&Header>) -> String {
-        let Some(found) = found else { return "does not say of which action it is".into() };
+        let Some(found) = found else { return "does not say of which work it is".into() };
         if (&found.kind, found.version) != (&self.kind, self.version) {
             return format!(
                 "is of `{}` version {}, not `{}` version {}",
                 found.kind, found.version, self.kind, self.version
             );
         }
-        if found.key != self.key {
-            return format!("is of the action {:.8}, not {:.8}", found.key, self.key);
+        if found.work != self.work {
+            return format!("is of the work {:.8}, not {:.8}", found.work, self.work);
         }
         format!("was written by build {}, this is {}", found.build, self.build)
     }
+}
+
+/// Says whether a folder holds a checkpoint of this work.
+pub fn is_of(folder: &Path, work: &Digest) -> bool {
+    Header::read(folder).is_some_and(|header| header.work == work.hex())
 }
 
 /// Makes `folder` the place of this header's checkpoint. Returns what was wrong with one that lay there, now moved aside.
@@ -97,19 +103,19 @@ fn move_aside(folder: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    fn header(key: &str) -> Header {
-        Header { key: key.into(), kind: "train".into(), version: 1, build: BUILD.into() }
+    fn header(work: &str) -> Header {
+        Header { work: work.into(), kind: "train".into(), version: 1, build: BUILD.into() }
     }
 
     #[test]
-    fn a_checkpoint_is_claimed_by_its_own_action_only() {
+    fn a_checkpoint_is_claimed_by_its_own_work_only() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("key");
         assert_eq!(claim(&place, &header("a")).unwrap(), None);
         fs::write(place.join("step-1"), "state").unwrap();
         assert_eq!(claim(&place, &header("a")).unwrap(), None);
         assert!(place.join("step-1").exists());
-        assert!(claim(&place, &header("b")).unwrap().unwrap().contains("is of the action a, not b"));
+        assert!(claim(&place, &header("b")).unwrap().unwrap().contains("is of the work a, not b"));
         assert!(!place.join("step-1").exists() && place.join("refused/step-1").exists());
     }
 

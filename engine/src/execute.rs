@@ -12,6 +12,7 @@ use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, sandbox::San
 
 use crate::cancel::Cancel;
 use crate::cases;
+use crate::checkpoint;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId};
@@ -217,7 +218,7 @@ impl Action<'_> {
             let _ = fs::remove_dir_all(&checkpoint);
         } else if !judges.is_empty() {
             let work = self.looked.manifest.work(judges);
-            store.partial_of_work(&self.looked.key, &work).map_err(store_error)?;
+            store.take_over(&self.looked.key, &|folder| checkpoint::is_of(folder, &work)).map_err(store_error)?;
         }
         Ok(Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) })
     }
@@ -228,7 +229,7 @@ impl Action<'_> {
         JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,
-            key: self.looked.key.hex(),
+            work: self.looked.manifest.work(stage.kind.judges).hex(),
             params: stage.params.clone(),
             run: stage.run.own.clone(),
             inputs,

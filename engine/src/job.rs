@@ -63,9 +63,10 @@ pub struct JobSpec {
     pub kind: String,
     /// Version of the kind that made the key.
     pub version: u32,
-    /// The action key, hex; empty outside a pipeline.
+    /// Digest of the work, hex: the action key without the parameters that judge the work when it is done; empty outside a
+    /// pipeline.
     #[serde(default)]
-    pub key: String,
+    pub work: String,
     /// Resolved parameters.
     pub params: Value,
     /// The kind's own `run` keys.

@@ -1,11 +1,15 @@
 //! Why an action is not a hit: the difference between its manifest and the nearest former one.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod input;
+mod text;
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+pub use self::text::change;
 use crate::event::Reason;
-use crate::graph::{From, Node, NodeInput};
+use crate::graph::{Node, NodeInput};
 use crate::key::Manifest;
 use crate::record::Provenance;
 
@@ -28,16 +32,15 @@ impl<'a> Made<'a> {
 /// Returns the leaves in which a node differs from a former record of its stage; empty when they are equal.
 pub fn differences(node: &Node, old: &Provenance, new: &Manifest) -> Vec<Reason> {
     let now = Made { manifest: new, params: &node.stage.params };
-    let mut reasons = leaves(&node.stage.name, Made::of(old), now);
-    for reason in reasons.iter_mut().filter(|reason| reason.what == "input") {
-        let port = reason.path.strip_prefix(&format!("{}.in.", node.stage.name)).unwrap_or_default();
-        reason.text = input_text(node, port, !reason.old.is_null(), !reason.new.is_null());
-    }
-    reasons
+    all(&node.stage.name, Made::of(old), now, Some(node))
 }
 
 /// Returns the leaves in which two actions of a stage differ.
 pub fn leaves(stage: &str, old: Made<'_>, new: Made<'_>) -> Vec<Reason> {
+    all(stage, old, new, None)
+}
+
+fn all(stage: &str, old: Made<'_>, new: Made<'_>, node: Option<&Node>) -> Vec<Reason> {
     let (was, is) = (old.manifest, new.manifest);
     let mut reasons = Vec::new();
     if (&was.kind, was.version, was.build) != (&is.kind, is.version, is.build) {
@@ -46,7 +49,7 @@ pub fn leaves(stage: &str, old: Made<'_>, new: Made<'_>) -> Vec<Reason> {
         reasons.push(Reason { text, ..reason("kind_version", stage, name(was), name(is)) });
     }
     reasons.extend(param_differences(stage, old, new));
-    reasons.extend(input_differences(stage, was, is));
+    reasons.extend(input::differences(stage, was, is, node));
     reasons.extend(env_differences(stage, was, is));
     reasons.extend(tool_differences(stage, was, is));
     if was.outputs != is.outputs && reasons.is_empty() {
@@ -79,12 +82,8 @@ pub fn rebuilt(node: &Node, input: &NodeInput, changed: &Reason) -> Reason {
 
 /// Says whether a reason is that this input of a node changed.
 pub fn is_about(reason: &Reason, node: &Node, input: &NodeInput) -> bool {
-    let port = reason.path.strip_prefix(&format!("{}.in.", node.stage.name));
-    reason.what == "input" && port.is_some_and(|port| names(input, port))
-}
-
-fn names(input: &NodeInput, port: &str) -> bool {
-    input.port == port || port.strip_prefix(&format!("{}.", input.port)) == Some(&input.label)
+    let place = reason.path.strip_prefix(&format!("{}.in.", node.stage.name));
+    reason.what == "input" && place.and_then(|place| input::at(node, place)) == Some(input)
 }
 
 /// A map that became one value, or the other way about, is one leaf: what lies below it is not told again.
@@ -109,43 +108,16 @@ fn param_differences(stage: &str, old: Made<'_>, new: Made<'_>) -> Vec<Reason> {
     reasons
 }
 
-fn input_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> {
-    let name = |port: &str, label: &str| {
-        if label.is_empty() { port.to_string() } else { format!("{port}.{label}") }
-    };
-    let digests = |m: &Manifest| -> BTreeMap<String, Value> {
-        m.inputs.iter().map(|i| (name(&i.port, &i.label), i.digest.hex().into())).collect()
-    };
-    let (was, is) = (digests(old), digests(new));
-    let differ = union(was.keys(), is.keys()).into_iter().filter(|port| was.get(*port) != is.get(*port));
-    let value = |digests: &BTreeMap<String, Value>, port: &String| digests.get(port).cloned().unwrap_or(Value::Null);
-    differ.map(|port| reason("input", &format!("{stage}.in.{port}"), value(&was, port), value(&is, port))).collect()
-}
-
 fn env_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> {
     let value = |m: &Manifest, name: &String| m.env.get(name).map_or(Value::Null, |v| v.as_str().into());
     let named =
         union(old.env.keys(), new.env.keys()).into_iter().filter(|name| old.env.get(*name) != new.env.get(*name));
     let told = |name: &String| {
         let (was, is) = (value(old, name), value(new, name));
-        let text = format!("env {name} {} -> {}", shown(&was), shown(&is));
+        let text = format!("env {name} {}", change(&was, &is));
         Reason { text, ..reason("env", stage, was, is) }
     };
     named.map(told).collect()
-}
-
-fn input_text(node: &Node, port: &str, was: bool, is: bool) -> String {
-    let source = node.inputs.iter().find(|input| names(input, port));
-    let from = match source.map(|i| &i.from) {
-        Some(From::Path { text, .. }) => format!(": {text}"),
-        Some(From::Cases) => " (the overrides of the cases)".into(),
-        _ => source.map(|i| format!(" <- {}", i.label)).unwrap_or_default(),
-    };
-    match (was, is) {
-        (false, _) => format!("input {port}{from} added"),
-        (_, false) => format!("input {port} removed"),
-        _ => format!("input {port}{from} changed"),
-    }
 }
 
 /// Of a long answer, such as a list of packages, the text shows the first line that differs.
@@ -156,15 +128,9 @@ fn tool_differences(stage: &str, old: &Manifest, new: &Manifest) -> Vec<Reason> 
         if was == is {
             continue;
         }
-        let lines = |answer: Option<&String>| -> Vec<String> {
-            answer.iter().flat_map(|a| a.lines()).map(str::to_string).collect()
-        };
-        let (was_lines, is_lines) = (lines(was), lines(is));
-        let longest = was_lines.len().max(is_lines.len());
-        let differ = (0..longest).find(|&i| was_lines.get(i) != is_lines.get(i));
-        let line = |lines: &[String], at: usize| lines.get(at).cloned().unwrap_or_else(|| "none".into());
-        let text = match differ {
-            Some(at) => format!("tool {tool}: {} -> {}", line(&was_lines, at), line(&is_lines, at)),
+        let answer = |answer: Option<&String>| answer.cloned().unwrap_or_default();
+        let text = match text::first_difference(&answer(was), &answer(is)) {
+            Some((_, lines)) => format!("tool {tool}: {lines}"),
             // line ends and empty answers are no lines
             None => format!("tool {tool}: its answer differs"),
         };
@@ -180,11 +146,7 @@ pub fn param(path: &str, old: Value, new: Value) -> Reason {
 }
 
 fn reason(what: &str, path: &str, old: Value, new: Value) -> Reason {
-    let text = if old.is_null() && new.is_null() {
-        path.to_string()
-    } else {
-        format!("{path} {} -> {}", shown(&old), shown(&new))
-    };
+    let text = if old.is_null() && new.is_null() { path.to_string() } else { format!("{path} {}", change(&old, &new)) };
     Reason { what: what.into(), path: path.into(), old, new, text, beside: None }
 }
 
@@ -211,5 +173,35 @@ pub fn shown(value: &Value) -> String {
         Value::String(s) if s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()) => s[..8].to_string(),
         Value::String(s) => s.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_differs_in_line_ends_only_is_told_and_ends() {
+        let made = |answer: Option<&str>| Manifest {
+            kind: "watershed/command".into(),
+            version: 1,
+            build: None,
+            params: BTreeMap::new(),
+            inputs: Vec::new(),
+            env: BTreeMap::new(),
+            tools: answer.map(|answer| ("pet".to_string(), answer.to_string())).into_iter().collect(),
+            outputs: BTreeMap::new(),
+        };
+        let told = |old, new| {
+            let (was, is, params) = (made(old), made(new), Value::Null);
+            let of = |manifest| Made { manifest, params: &params };
+            leaves("a", of(&was), of(&is)).into_iter().map(|reason| reason.text).collect::<Vec<_>>()
+        };
+        assert_eq!(told(Some(""), None), ["tool pet: its answer differs"]);
+        assert_eq!(told(Some("a\r\nb"), Some("a\nb")), ["tool pet: its answer differs"]);
+        assert_eq!(told(Some("a\nb"), Some("a\nc\nd")), ["tool pet: b -> c"]);
+        assert_eq!(told(None, Some("a")), ["tool pet: none -> a"]);
     }
 }

@@ -4,12 +4,18 @@ use serde_json::json;
 
 use super::{Choice, Common, Format, open, out};
 use crate::stage::Kind;
+use crate::study::Study;
 
 pub fn check(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
-    let study = match open::study(choice, common, kinds, true) {
-        Ok(study) => study,
+    let study = open::study(choice, common, kinds, true);
+    match study.and_then(|study| open::check_words(&study, choice, common).map(|()| study)) {
+        Ok(study) => tell(&study, common),
         Err(code) => return code,
-    };
+    }
+    0
+}
+
+fn tell(study: &Study, common: &Common) {
     let stages = study.cases.first().map_or(0, |c| c.stages.iter().filter(|stage| !stage.kind.fetches).count());
     match common.format {
         Format::Json => out::json(&json!({"errors": []})),
@@ -18,5 +24,4 @@ pub fn check(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         }
         _ => out::say(format!("{}: {stages} stages, no faults", study.name)),
     }
-    0
 }

@@ -43,11 +43,10 @@ fn cells<'a>(head: &'a [String], rows: &'a [Vec<String>], column: usize) -> impl
 
 /// Cuts text to `width` characters and takes away what would move the cursor.
 pub fn cut(text: &str, width: usize) -> String {
-    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     if text.chars().count() <= width {
-        return text.chars().map(clean).collect();
+        return text.chars().map(out::visible).collect();
     }
-    text.chars().take(width.saturating_sub(1)).map(clean).chain(['…']).collect()
+    text.chars().take(width.saturating_sub(1)).map(out::visible).chain(['…']).collect()
 }
 
 #[cfg(test)]

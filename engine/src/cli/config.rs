@@ -7,7 +7,7 @@ use super::{Choice, Common, Format, open, out};
 use crate::graph;
 use crate::language::{Origin, Origins, Row};
 use crate::stage::Kind;
-use crate::study::Case;
+use crate::study::{Case, Study};
 
 /// Options of `config`.
 #[derive(Args)]
@@ -33,6 +33,7 @@ pub fn config(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i
         Err(code) => return code,
     };
     let wanted = open::stages_of(&options.choice.words);
+    let is_wanted = |section: &Section| wanted.is_empty() || wanted.iter().any(|word| section.is_named(word, &study));
     let mut sections = Vec::new();
     for case in &study.cases {
         let Some(origins) = Origins::read(&request, case.name.as_deref()) else { continue };
@@ -40,9 +41,9 @@ pub fn config(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i
             let rows = [origins.params(), origins.roots()].concat();
             sections.extend((!rows.is_empty()).then_some(Section { stage: None, case: None, kind: None, rows }));
         }
-        sections.extend(stages(case, &origins, wanted));
+        sections.extend(stages(case, &origins).into_iter().filter(is_wanted));
     }
-    if let Some(name) = wanted.iter().find(|name| !sections.iter().any(|s| s.is_named(name))) {
+    if let Some(name) = wanted.iter().find(|name| !sections.iter().any(|s| s.is_named(name, &study))) {
         return open::unknown_stage(name, &study, common);
     }
     let file = request.file.display().to_string();
@@ -53,15 +54,14 @@ pub fn config(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i
     0
 }
 
-fn stages(case: &Case, origins: &Origins, wanted: &[String]) -> Vec<Section> {
+fn stages(case: &Case, origins: &Origins) -> Vec<Section> {
     let section = |stage: &crate::study::StageDef| Section {
         stage: Some(stage.name.clone()),
         case: case.name.clone(),
         kind: Some(stage.kind.name),
         rows: origins.stage(stage),
     };
-    let own = case.stages.iter().filter(|stage| !stage.kind.fetches).map(|stage| section(stage));
-    own.filter(|s| wanted.is_empty() || wanted.iter().any(|name| s.is_named(name))).collect()
+    case.stages.iter().filter(|stage| !stage.kind.fetches).map(|stage| section(stage)).collect()
 }
 
 impl Section {
@@ -70,9 +70,9 @@ impl Section {
         graph::title(self.stage.as_deref().unwrap_or_default(), &cases)
     }
 
-    /// Says whether `STAGE` or `STAGE@CASE` names it.
-    fn is_named(&self, word: &str) -> bool {
-        self.stage.as_deref() == Some(word) || self.title() == word
+    /// Says whether `STAGE`, `STAGE@CASE` or `STAGE@SWEEP/CASE` names it.
+    fn is_named(&self, word: &str, study: &Study) -> bool {
+        self.stage.as_deref().is_some_and(|stage| open::names(word, study, stage, self.case.as_deref()))
     }
 }
 

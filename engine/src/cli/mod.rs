@@ -16,7 +16,7 @@ mod kinds;
 mod landing;
 mod log;
 mod open;
-mod out;
+pub(crate) mod out;
 mod peek;
 mod pick;
 mod plan;
@@ -130,7 +130,7 @@ enum Command {
     Explain(explain::Options),
     /// Prints the JSON Schema of pipelines.
     Schema,
-    /// Prints the graph of a pipeline.
+    /// Prints the graph of a pipeline; of named stages, what they need.
     Graph(Choice),
     /// Tells what this machine offers and lacks.
     Doctor(doctor::Options),
@@ -169,6 +169,10 @@ pub struct Template {
 
 /// Runs the command line of a program that ships these kinds and templates; returns the exit code.
 pub fn main(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
+    out::ended(run_command(kinds, templates))
+}
+
+fn run_command(kinds: fn() -> Vec<Kind>, templates: &[Template]) -> i32 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return out::usage(&error),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Choice, Common, Format, github, out};
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::graph::NodeId;
+use crate::graph::{Graph, NodeId};
 use crate::language::{self, Kinds, LoadRequest};
 use crate::session::Session;
 use crate::stage::Kind;
@@ -82,18 +82,42 @@ pub fn targets(session: &Session, choice: &Choice, common: &Common) -> Result<Ve
 /// # Errors
 /// Exit code 3 for a name that there is not.
 pub fn nodes_named(session: &Session, word: &str, common: &Common) -> Result<Vec<NodeId>, i32> {
-    let found: Vec<NodeId> = match word.split_once('@') {
-        None => session.graph.nodes_of(word),
-        Some((stage, case)) => {
-            let own = || case.strip_prefix(session.study.sweep.as_deref()?)?.strip_prefix('/');
-            let find = |case: &str| session.graph.find(stage, Some(case));
-            find(case).or_else(|| find(own()?)).into_iter().collect()
-        }
-    };
-    if !found.is_empty() {
-        return Ok(found);
+    let found = find(&session.graph, &session.study, word);
+    if found.is_empty() { Err(unknown_stage(word, &session.study, common)) } else { Ok(found) }
+}
+
+/// Says whether the words after FILE all name something, for commands that open no store.
+///
+/// # Errors
+/// Exit code 3 for a name that there is not.
+pub fn check_words(study: &Study, choice: &Choice, common: &Common) -> Result<(), i32> {
+    let words = stages_of(&choice.words);
+    if words.is_empty() {
+        return Ok(());
     }
-    Err(unknown_stage(word, &session.study, common))
+    let graph = Graph::build(study);
+    let unknown = words.iter().find(|word| find(&graph, study, word).is_empty());
+    unknown.map_or(Ok(()), |word| Err(unknown_stage(word, study, common)))
+}
+
+/// Finds the nodes that a word names, if there are any.
+fn find(graph: &Graph, study: &Study, word: &str) -> Vec<NodeId> {
+    let Some((stage, case)) = word.split_once('@') else { return graph.nodes_of(word) };
+    let find = |case: &str| graph.find(stage, Some(case));
+    find(case).or_else(|| find(own_case(study, case)?)).into_iter().collect()
+}
+
+/// Returns the case that `sweep/case` names, if it is of the study's sweep.
+fn own_case<'w>(study: &Study, case: &'w str) -> Option<&'w str> {
+    case.strip_prefix(study.sweep.as_deref()?)?.strip_prefix('/')
+}
+
+/// Says whether `stage`, `stage@case` or `stage@sweep/case` names a stage of a case.
+pub fn names(word: &str, study: &Study, stage: &str, case: Option<&str>) -> bool {
+    match word.split_once('@') {
+        None => word == stage,
+        Some((name, wanted)) => name == stage && case.is_some_and(|c| c == wanted || own_case(study, wanted) == Some(c)),
+    }
 }
 
 /// Returns the sweep that `stage@sweep/case` names.

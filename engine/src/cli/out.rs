@@ -1,38 +1,118 @@
-//! Writing to the terminal. A reader that closes the pipe (`| head`) ends the output, not the program.
+//! Writing to stdout and stderr.
+//!
+//! A reader that closes the pipe (`| head`) ends the output, not the program. Output that is lost otherwise, on a full disk, is
+//! told once, and the program ends as one whose machine failed. What people read passes [`clean`]: a name, a value or what a
+//! stage printed may hold anything, and a terminal obeys it.
 
+use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-/// Writes a line to stdout.
+/// Exit code of a machine that failed.
+const ENVIRONMENT: i32 = 6;
+
+/// The styles that [`styled`] knows, as their codes.
+const STYLES: [&str; 9] = ["0", "1", "2", "31", "31;1", "32", "33", "33;1", "36"];
+
+/// Whether some of stdout was lost.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line for people to stdout.
 pub fn say(text: impl Display) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    let text = text.to_string();
+    raw(clean(&text, has_colour()));
 }
 
-/// Writes a line to stderr.
+/// Writes a line for programs to stdout, whatever is in it.
+pub fn raw(text: impl Display) {
+    copy(format!("{text}\n").as_bytes());
+}
+
+/// Writes bytes to stdout.
+pub fn copy(bytes: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        lose(&error);
+    }
+}
+
+/// Writes a line for people to stderr.
 pub fn complain(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", clean(&text.to_string(), false));
 }
 
 /// Writes one JSON document to stdout.
 pub fn json(value: &impl Serialize) {
-    say(serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")));
+    raw(serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")));
 }
 
 /// Writes what clap says and returns its exit code: 0 for help and version, 2 for a wrong command line.
 pub fn usage(error: &clap::Error) -> i32 {
-    let _ = error.print();
+    if let Err(fault) = error.print() {
+        lose(&fault);
+    }
     error.exit_code()
+}
+
+/// Returns the exit code of a command that would end with `code`: another one if some of its stdout was lost.
+pub fn ended(code: i32) -> i32 {
+    // A wrong command line or pipeline, a damaged store and signals are told by the code, whoever reads the words.
+    let told = matches!(code, 2..=4 | 128..);
+    if LOST.load(Ordering::Relaxed) && !told { ENVIRONMENT } else { code }
+}
+
+/// Notes that some of stdout was lost; nobody misses what a closed pipe did not take.
+fn lose(error: &io::Error) {
+    if error.kind() != ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) {
+        complain(format!("error: cannot write to stdout: {error}"));
+    }
+}
+
+/// Returns text without what a terminal would obey: line breaks and tabs stay, and our own colours where there are some.
+fn clean(text: &str, colours: bool) -> Cow<'_, str> {
+    if text.chars().all(|c| visible(c) == c || matches!(c, '\n' | '\t')) {
+        return text.into();
+    }
+    let (mut cleaned, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(first) = rest.chars().next() {
+        if let Some(style) = own_style(rest).filter(|_| colours) {
+            cleaned.push_str(style);
+            rest = &rest[style.len()..];
+            continue;
+        }
+        match first {
+            '\r' if rest.starts_with("\r\n") => {}
+            '\n' | '\t' => cleaned.push(first),
+            _ => cleaned.push(visible(first)),
+        }
+        rest = &rest[first.len_utf8()..];
+    }
+    cleaned.into()
+}
+
+/// Returns the code of [`styled`] at the beginning of a text.
+fn own_style(text: &str) -> Option<&str> {
+    let (code, _) = text.strip_prefix("\x1b[")?.split_once('m')?;
+    STYLES.contains(&code).then(|| &text[..code.len() + 3])
+}
+
+/// Returns a character as a terminal may show it: a sign instead of an escape, a line break or a mark that turns the direction.
+pub fn visible(c: char) -> char {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if c.is_control() || turns { '\u{fffd}' } else { c }
 }
 
 /// Says whether stdout shows colours.
 pub fn has_colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Wraps text in an ANSI style when stdout shows colours.
 pub fn styled(style: &str, text: &str) -> String {
+    debug_assert!(STYLES.contains(&style), "`clean` knows no style {style}");
     if has_colour() { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_string() }
 }
 
@@ -79,6 +159,7 @@ pub fn table(head: &[String], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| {
         let padded = columns.iter().zip(cells).map(|((width, numeric), cell)| {
             let gap = " ".repeat(width - cell.chars().count());
+            let cell: String = cell.chars().map(visible).collect();
             if *numeric { format!("{gap}{cell}") } else { format!("{cell}{gap}") }
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_string()
@@ -95,6 +176,16 @@ mod tests {
         let cells = |c: &[&str]| c.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let text = table(&cells(&["case", "lr"]), &[cells(&["a", "1.5"]), cells(&["bbbbb", "10"])]);
         assert_eq!(text, "case    lr\na      1.5\nbbbbb   10");
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_and_our_colours_survive() {
+        let evil = "a\x1b]0;title\x07\x1b[2J\u{9b}31m\rb\r\n\tc\u{202e}";
+        assert_eq!(clean(evil, true), "a\u{fffd}]0;title\u{fffd}\u{fffd}[2J\u{fffd}31m\u{fffd}b\n\tc\u{fffd}");
+        let ours = "\x1b[33;1mrun\x1b[0m é";
+        assert_eq!((clean(ours, true), clean(ours, false)), (ours.into(), "\u{fffd}[33;1mrun\u{fffd}[0m é".into()));
+        assert_eq!(clean("\x1b[8mhidden", true), "\u{fffd}[8mhidden");
+        assert_eq!(table(&["a".to_string()], &[vec!["1\n2".to_string()]]), "a\n1\u{fffd}2");
     }
 
     #[test]

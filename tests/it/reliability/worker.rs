@@ -8,15 +8,15 @@ use crate::project::{Project, Ran, rows};
 fn with_worker(death: &str) -> Project {
     let project = Project::new(
         "stages:
-  base:    {use: random-model, in: {tokenizer: ./tokenizer.json}, with: {config: {bos_token_id: 1, eos_token_id: 2, hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 1, num_key_value_heads: 1, max_position_embeddings: 64, vocab_size: 512, tie_word_embeddings: true}}}
+  base:    {use: random-model, in: {tokenizer: ./tokenizer.json}, with: {config: {bos_token_id: 1, eos_token_id: 2, hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 1, num_key_value_heads: 1, max_position_embeddings: 512, vocab_size: 512, tie_word_embeddings: true}}}
   rows:    {use: examples, in: ./data.jsonl}
-  answers: {use: generate, in: {base: base, prompts: rows}}
+  answers: {use: generate, in: {base: base, prompts: rows}, with: {max_new_tokens: 8}}
   other:   {use: command, in: {x: rows}, with: {shell: 'wc -l < $IN_x > $OUT_out'}}
 ",
     );
     project.write("tokenizer.json", include_str!("../../../templates/tokenizer.json"));
     project.write("data.jsonl", &rows(3));
-    let hello = r#"{"worker": "hello", "protocol": 1, "build": "BUILD", "kinds": [["generate", 2]]}"#;
+    let hello = r#"{"worker": "hello", "protocol": 1, "build": "BUILD", "kinds": [["generate", 3]]}"#;
     let hello = hello.replace("BUILD", env!("CARGO_PKG_VERSION"));
     project.write(
         "bin/watershed-torch",
@@ -58,7 +58,7 @@ fn row_44_without_a_gpu_a_stage_that_wants_one_is_exit_6_and_never_runs_on_the_p
         return;
     }
     let project = with_worker("echo '{\"worker\": \"done\"}'");
-    project.edit("prompts: rows}}", "prompts: rows}, run: {device: cuda}}");
+    project.edit("max_new_tokens: 8}}", "max_new_tokens: 8}, run: {device: cuda}}");
     let ran = run_copy(&project, &["--keep-going"]);
     assert_eq!((ran.code, ran.outcome("failed")), (6, vec!["answers".into()]));
     for word in ["`answers` asks for `device: cuda`", "offers no NVIDIA device", "use `auto` or `cpu`"] {

@@ -164,7 +164,8 @@ impl<'a> Training<'a> {
             if is_last || self.params.eval_every.is_due(self.progress.step, ends_epoch) {
                 self.evaluate()?;
             }
-            if checkpoint_cadence(self.job).is_due(self.progress.step, ends_epoch) {
+            // the last one too: a check that refuses the result may be softened
+            if self.is_over() || checkpoint_cadence(self.job).is_due(self.progress.step, ends_epoch) {
                 self.save()?;
             }
         }
