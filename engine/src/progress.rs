@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
+use crate::cli::out;
 use crate::event::{self, Event, Reason};
 use crate::reason;
 use crate::runlog::Entry;
+use crate::verdict::Verdict;
 
 /// Seconds between progress lines where there is no terminal.
 const PACE_S: f64 = 10.0;
@@ -39,15 +41,16 @@ impl Progress {
                 self.notes.insert(title(stage, case.as_ref()), text);
                 self.tell_progress();
             }
-            Event::Log { stage, case, level, text } if level == "warn" || text.starts_with("preview:") => {
+            Event::Log { stage, case, level, text } if level == "warn" || is_worth_telling(text) => {
                 let word = if level == "warn" { "warning: " } else { "" };
                 self.line(format!("         {}: {word}{text}", title(stage, case.as_ref())));
             }
             Event::StageFinished { .. } => self.finished(&entry.event),
             Event::DeterminismChecked { .. } => self.checked(&entry.event),
-            // In a sweep of thousands only what was missed is worth a line; `show` counts the rest.
-            Event::Expectation(verdict) if !verdict.held || verdict.cases.is_empty() => {
-                self.always(format!("  expect {}: {}", verdict.subject(), verdict.finding()), !verdict.held);
+            Event::Expectation(verdict) => {
+                if let Some(text) = verdict_text(verdict) {
+                    self.always(text, !verdict.held);
+                }
             }
             Event::RunFinished { run, outcome, ran, hit, failed, skipped, wall_ms } => {
                 self.clear();
@@ -102,9 +105,9 @@ impl Progress {
         }
         self.clear();
         if even_quiet {
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+            out::complain(text)
         } else {
-            let _ = writeln!(std::io::stdout().lock(), "{text}");
+            out::say(text)
         }
         self.draw();
     }
@@ -119,7 +122,7 @@ impl Progress {
             self.clear();
             self.draw();
         } else {
-            let _ = writeln!(std::io::stdout().lock(), "         {}", self.now());
+            out::say(format!("         {}", self.now()));
         }
     }
 
@@ -130,7 +133,7 @@ impl Progress {
 
     fn draw(&self) {
         if self.live && !self.notes.is_empty() {
-            let text: String = self.now().chars().take(100).collect();
+            let text: String = self.now().chars().take(100).map(out::visible).collect();
             let _ = write!(std::io::stderr().lock(), "\r  {text}").and_then(|()| std::io::stderr().flush());
         }
     }
@@ -140,6 +143,26 @@ impl Progress {
             let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
         }
     }
+}
+
+/// Tells a line of `expect:` that was compared while nothing ran.
+pub fn tell_verdict(verdict: &Verdict) {
+    match verdict_text(verdict) {
+        Some(text) if verdict.held => out::say(text),
+        Some(text) => out::complain(text),
+        None => {}
+    }
+}
+
+/// In a sweep of thousands only what was missed is worth a line; `show` counts the rest.
+fn verdict_text(verdict: &Verdict) -> Option<String> {
+    let is_worth_a_line = !verdict.held || verdict.cases.is_empty();
+    is_worth_a_line.then(|| format!("  expect {}: {}", verdict.subject(), verdict.finding()))
+}
+
+/// Says whether the engine itself logged a line that explains what people see: what comes, or why nothing does.
+fn is_worth_telling(text: &str) -> bool {
+    ["preview:", "waits for another process"].iter().any(|begin| text.starts_with(begin))
 }
 
 fn title(stage: &str, case: Option<&String>) -> String {

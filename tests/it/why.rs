@@ -154,3 +154,65 @@ fn more_ways_than_can_be_walked_lead_to_one_leaf() {
     let told = why(&project, &["a24"]);
     assert_eq!((told.lines().count(), told.split(" <- ").count()), (1, 26), "{told}");
 }
+
+#[test]
+fn a_file_with_a_suffix_is_named_and_a_rename_is_one_reason() {
+    let project =
+        Project::new("stages:\n  a: {use: command, in: {x: ./x.csv}, with: {shell: 'cat $IN_x > $OUT_out'}}\n");
+    project.write("x.csv", "1");
+    project.says(&["run"]);
+    project.write("x.csv", "2");
+    assert_eq!(why(&project, &["a"]), "a <- input x: ./x.csv changed");
+    assert_eq!(project.plan(&[])["stages"][0]["reasons"][0]["path"], "a.in.x");
+    project.write("x.txt", "1");
+    project.edit("./x.csv", "./x.txt");
+    assert_eq!(why(&project, &["a"]), "a <- input x: ./x.txt, suffix .csv -> .txt");
+    let reasons = &project.plan(&[])["stages"][0]["reasons"];
+    assert_eq!(
+        (reasons.as_array().unwrap().len(), reasons[0]["old"].as_str(), reasons[0]["new"].as_str()),
+        (1, Some(".csv"), Some(".txt"))
+    );
+    project.write("x.txt", "2");
+    assert_eq!(why(&project, &["a"]), "a <- input x: ./x.txt changed, suffix .csv -> .txt");
+}
+
+#[test]
+fn of_a_script_the_line_that_changed_is_told_and_programs_get_it_whole() {
+    let project = Project::new(
+        "stages:
+  a:
+    use: command
+    with:
+      shell: |
+        set -e
+        echo one > $OUT_out
+        echo done
+",
+    );
+    project.says(&["run"]);
+    project.edit("echo one", "echo two");
+    assert_eq!(why(&project, &["a"]), "a <- a.shell line 2: echo one > $OUT_out -> echo two > $OUT_out");
+    let plan = project.says(&["plan"]);
+    assert!(!plan.contains("set -e") && !plan.contains("echo done"), "{plan}");
+    let old = project.plan(&[])["stages"][0]["reasons"][0]["old"].clone();
+    assert!(old.as_str().unwrap().starts_with("set -e\necho one > $OUT_out\necho done"), "{old}");
+}
+
+#[test]
+fn an_answer_of_a_tool_that_differs_in_its_line_ends_only_is_told() {
+    let project = Project::new(
+        "stages:\n  out: {use: command, with: {shell: 'echo > $OUT_out', tools: {pet: [pet]}}, run: {path: [./bin]}}\n",
+    );
+    let install = |script: &str| {
+        project.write("bin/pet", &format!("#!/bin/sh\n{script}\n"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(project.path("bin/pet"), mode).unwrap();
+    };
+    install("printf 'a\\r\\nb'");
+    project.says(&["run"]);
+    install("printf 'a\\nb'");
+    assert_eq!(why(&project, &["out"]), "out <- tool pet: its answer differs");
+    assert_eq!(project.run(&[]).outcome("ran"), ["out"]);
+    install("true");
+    assert_eq!(why(&project, &["out"]), "out <- tool pet: a -> none");
+}

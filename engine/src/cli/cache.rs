@@ -6,6 +6,8 @@ mod pin;
 mod stats;
 mod verify;
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 use watershed_cache::{CacheError, Store};
 
@@ -36,7 +38,10 @@ enum Verb {
 }
 
 pub fn cache(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
-    let ended = Store::open(&open::cache_here(common)).and_then(|store| match &options.verb {
+    let folder = open::cache_here(common);
+    let ended = Store::open(&folder).and_then(|store| match &options.verb {
+        // An empty store is whole and takes no room; a name that was mistyped looks just like it.
+        Verb::Stats | Verb::Verify(_) if !is_store(&store) => Ok(no_store(&folder)),
         Verb::Ls => ls::ls(&store, common),
         Verb::Gc(options) => gc::gc(&store, options, common, &kinds()),
         Verb::Pin(options) => pin::pin(&store, options, true, common),
@@ -45,6 +50,19 @@ pub fn cache(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i3
         Verb::Verify(options) => verify::verify(&store, options, common),
     });
     ended.unwrap_or_else(|error| refuse(&error))
+}
+
+/// Says whether somebody ever wrote into a store.
+fn is_store(store: &Store) -> bool {
+    store.versioned().is_dir() || store.root().join("layout").is_file()
+}
+
+fn no_store(folder: &Path) -> i32 {
+    let folder = folder.display();
+    out::complain(format!(
+        "error: there is no store at `{folder}`; the first `watershed run` makes it, `--cache` names another"
+    ));
+    open::INVALID
 }
 
 fn refuse(error: &CacheError) -> i32 {

@@ -9,10 +9,12 @@ use crate::study::Study;
 pub fn check(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
     let study = open::study(choice, common, kinds, true);
     match study.and_then(|study| open::check_words(&study, choice, common).map(|()| study)) {
-        Ok(study) => tell(&study, common),
-        Err(code) => return code,
+        Ok(study) => {
+            tell(&study, common);
+            0
+        }
+        Err(code) => code,
     }
-    0
 }
 
 fn tell(study: &Study, common: &Common) {

@@ -16,6 +16,6 @@ pub struct Options {
 pub fn completions(options: &Options, mut command: clap::Command) -> i32 {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut command, "watershed", &mut script);
-    out::say(String::from_utf8_lossy(&script).trim_end());
+    out::raw(String::from_utf8_lossy(&script).trim_end());
     0
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::pick::{self, Picked};
-use super::{Common, Format, columns, out};
+use super::{Common, Format, out};
 use crate::comparison::{Change, Comparison, Output, Pair};
 use crate::{metrics, reason};
 
@@ -23,9 +23,6 @@ pub struct Options {
     #[arg(long)]
     exit_code: bool,
 }
-
-/// Characters of a value that are shown: a script is a value too.
-const LONGEST: usize = 60;
 
 /// Exit code of runs that differ, where it is asked for.
 const DIFFERENT: i32 = 1;
@@ -125,10 +122,7 @@ fn gone(pairs: &[Pair]) -> Option<String> {
 fn leaf(pair: &Pair, leaf: &crate::event::Reason) -> Line {
     match leaf.what.as_str() {
         "env" | "tool" | "kind_version" => (named(pair, &pair.stage), leaf.text.clone()),
-        _ => {
-            let side = |value: &Value| columns::cut(&reason::shown(value), LONGEST);
-            (named(pair, &leaf.path), arrow(side(&leaf.old), side(&leaf.new)))
-        }
+        _ => (named(pair, &leaf.path), reason::change(&leaf.old, &leaf.new)),
     }
 }
 

@@ -1,19 +1,24 @@
-//! `graph`: the pipeline as a drawing, for Graphviz or Mermaid.
+//! `graph`: the pipeline as a drawing, for Graphviz or Mermaid; of named stages, what they need.
 
 use serde_json::json;
 
 use super::{Choice, Common, Format, open, out};
+use crate::graph::{From, Graph, NodeId};
 use crate::session::Session;
 use crate::stage::Kind;
 
 pub fn graph(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
-    let session = match open::session(choice, common, kinds) {
-        Ok(session) => session,
+    let opened = open::session(choice, common, kinds);
+    let (mut session, targets) = match opened.and_then(|s| open::targets(&s, choice, common).map(|t| (s, t))) {
+        Ok(opened) => opened,
         Err(code) => return code,
     };
+    if !targets.is_empty() {
+        keep_needed(&mut session.graph, &targets);
+    }
     match common.format {
         Format::Dot => out::say(dot(&session)),
-        Format::Svg => out::say(crate::report::dag::of_session(&session)),
+        Format::Svg => out::raw(crate::report::dag::of_session(&session)),
         Format::Json => {
             let nodes: Vec<_> =
                 session.graph.nodes.iter().map(|n| json!({"stage": n.title(), "kind": n.stage.kind.name})).collect();
@@ -22,6 +27,22 @@ pub fn graph(choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         _ => out::say(mermaid(&session)),
     }
     0
+}
+
+/// Leaves the nodes that `targets` need, themselves included: enough to be drawn, not to be looked up in.
+fn keep_needed(graph: &mut Graph, targets: &[NodeId]) {
+    let needed = graph.needed(targets);
+    let mut places = vec![0; needed.len()];
+    for id in 1..needed.len() {
+        places[id] = places[id - 1] + usize::from(needed[id - 1]);
+    }
+    let all = std::mem::take(&mut graph.nodes).into_iter().zip(needed);
+    graph.nodes = all.filter(|(_, needed)| *needed).map(|(node, _)| node).collect();
+    for input in graph.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+        if let From::Node { node, .. } = &mut input.from {
+            *node = places[*node];
+        }
+    }
 }
 
 fn edges(session: &Session) -> Vec<(usize, usize)> {

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Common, Format, open, out};
+use super::{Common, Format, open, out, pick};
 use crate::code;
 use crate::event::Event;
 use crate::runlog::Entry;
-use crate::{archive, graph, runlog};
+use crate::{graph, runlog};
 
 /// Options of `log`.
 #[derive(Args)]
@@ -48,7 +48,7 @@ struct Told {
 
 /// Returns the folder of the run asked for; without one all, newest first.
 fn folders(runs: &Path, wanted: Option<&str>) -> Result<Vec<PathBuf>, String> {
-    let asked = archive::find(runs, wanted.unwrap_or("last"))?;
+    let asked = pick::find(runs, wanted.unwrap_or("last"))?;
     Ok(if wanted.is_some() { vec![asked] } else { runlog::list(runs) })
 }
 

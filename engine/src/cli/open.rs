@@ -116,7 +116,9 @@ fn own_case<'w>(study: &Study, case: &'w str) -> Option<&'w str> {
 pub fn names(word: &str, study: &Study, stage: &str, case: Option<&str>) -> bool {
     match word.split_once('@') {
         None => word == stage,
-        Some((name, wanted)) => name == stage && case.is_some_and(|c| c == wanted || own_case(study, wanted) == Some(c)),
+        Some((name, wanted)) => {
+            name == stage && case.is_some_and(|c| c == wanted || own_case(study, wanted) == Some(c))
+        }
     }
 }
 

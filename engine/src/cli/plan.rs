@@ -1,12 +1,13 @@
 //! `plan`: what `run` would do, and why; lints and the schedule preview before any training.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Choice, Common, Format, open, out};
 use crate::estimate::{self, Estimate};
+use crate::graph::NodeId;
 use crate::plan::{self, Planned, State};
 use crate::preview::Severity;
 use crate::reason;
@@ -78,7 +79,7 @@ pub fn document(session: &Session, lines: &[Planned]) -> Value {
 fn stage_document(session: &Session, line: &Planned) -> Value {
     let node = &session.graph.nodes[line.node];
     let depends: Vec<String> = match &line.state {
-        State::Depends(nodes) => nodes.iter().map(|&n| session.graph.nodes[n].title()).collect(),
+        State::Depends(nodes) => titles(session, nodes),
         _ => Vec::new(),
     };
     let (state, key, reasons) = match &line.state {
@@ -172,6 +173,12 @@ fn rank(state: &State) -> usize {
     }
 }
 
+/// Returns the titles of nodes, each once: a stage may read the same node in several ports.
+fn titles(session: &Session, nodes: &[NodeId]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    nodes.iter().filter(|node| seen.insert(**node)).map(|&node| session.graph.nodes[node].title()).collect()
+}
+
 /// Returns names as a sentence has them, cut where there are very many.
 fn named(mut names: Vec<String>) -> String {
     if names.len() > MOST_NAMES {
@@ -185,10 +192,7 @@ fn state_note(session: &Session, planned: &Planned) -> (String, String) {
     match &planned.state {
         State::Hit(key, _) => (out::styled("32", "hit    "), out::styled("2", &key.hex()[..8])),
         State::Run(_, reasons) => (out::styled("33;1", "run    "), reason::told(reasons)),
-        State::Depends(nodes) => {
-            let names: Vec<String> = nodes.iter().map(|&n| session.graph.nodes[n].title()).collect();
-            (out::styled("36", "depends"), format!("on {}", named(names)))
-        }
+        State::Depends(nodes) => (out::styled("36", "depends"), format!("on {}", named(titles(session, nodes)))),
         State::Broken(error) => (out::styled("31;1", "broken "), error.to_string()),
     }
 }

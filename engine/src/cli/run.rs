@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::json;
 use watershed_cache::Store;
 
 use super::{Choice, Common, Format, open, out, plan, price};
@@ -15,14 +16,15 @@ use crate::edit::Edit;
 use crate::fault::StageError;
 use crate::graph::NodeId;
 use crate::language::{self, Kinds};
-use crate::plan::State;
-use crate::progress::Progress;
+use crate::plan::{Planned, State};
+use crate::progress::{self, Progress};
 use crate::run::{self as engine, Doubt, Outcome};
 use crate::runlog::Entry;
 use crate::session::Session;
 use crate::signal;
 use crate::slots::{Slots, granted_devices};
 use crate::stage::{Kind, Reproducible};
+use crate::verdict::{self, Verdict};
 use crate::walk;
 
 /// Options of `run`.
@@ -73,12 +75,13 @@ pub struct Options {
 }
 
 pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 {
-    let standing = Standing::of(options, common);
-    if let Some(code) = standing.as_ref().and_then(|standing| standing.run(options, common, kinds)) {
+    let choice = chosen(options);
+    let standing = Standing::of(&choice, common);
+    if let Some(code) = standing.as_ref().and_then(|standing| standing.run(options, &choice, common, kinds)) {
         return code;
     }
-    let opened = open::session(&options.choice, common, kinds);
-    let (session, targets) = match opened.and_then(|s| open::targets(&s, &options.choice, common).map(|t| (s, t))) {
+    let opened = open::session(&choice, common, kinds);
+    let (session, targets) = match opened.and_then(|s| open::targets(&s, &choice, common).map(|t| (s, t))) {
         Ok(opened) => opened,
         Err(code) => return code,
     };
@@ -98,6 +101,13 @@ pub fn run(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i32 
         return end(checked, None);
     }
     end(engine::run(&session, &targets, walk_options, listener), standing.as_ref())
+}
+
+/// Returns what is run: a sweep that only a word behind `--force` names, as `stage@sweep/case`, is meant like any other.
+fn chosen(options: &Options) -> Choice {
+    let mut words = open::stages_of(&options.choice.words).iter().chain(&options.force);
+    let sweep = options.choice.sweep.clone().or_else(|| words.find_map(|word| open::sweep_in(word)));
+    Choice { sweep, ..options.choice.clone() }
 }
 
 /// Keeps the compiled plan of a run; returns the exit code.
@@ -132,8 +142,7 @@ struct Standing {
 
 impl Standing {
     /// Finds it; `None` for a pipeline from standard input.
-    fn of(options: &Options, common: &Common) -> Option<Standing> {
-        let choice = &options.choice;
+    fn of(choice: &Choice, common: &Common) -> Option<Standing> {
         let file = open::file_of(&choice.words);
         let current = std::env::current_dir().ok().filter(|_| file != Path::new("-"))?;
         let root = language::root_of(&file).ok()?;
@@ -151,7 +160,7 @@ impl Standing {
     }
 
     /// Ends the run at once if its compiled plan holds and nothing else is asked for, or after what one edit concerns.
-    fn run(&self, options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> Option<i32> {
+    fn run(&self, options: &Options, choice: &Choice, common: &Common, kinds: fn() -> Vec<Kind>) -> Option<i32> {
         let plain =
             common.format == Format::Human && options.force.is_empty() && !options.frozen && !options.check_determinism;
         let compiled = Compiled::load(&self.place).filter(|_| plain)?;
@@ -159,7 +168,7 @@ impl Standing {
         if compiled.has_text() {
             return engine::stand_still(compiled, &store, listener(options, common)).ok().map(|()| 0);
         }
-        let whole = open::load_request(&options.choice, None, false);
+        let whole = open::load_request(choice, None, false);
         let edit = Edit::find(compiled, &layout_of(&self.place), &whole, &self.cache, &Kinds::new(kinds()))?;
         let walk_options = walk_options(options, &edit.session, common).ok()?;
         Some(end(engine::run_edit(edit, walk_options, listener(options, common)), Some(self)))
@@ -173,12 +182,34 @@ fn frozen(options: &Options, session: &Session, targets: &[NodeId], common: &Com
     };
     let lines = crate::plan::plan(session, targets, &forced);
     let pending = lines.iter().any(|l| !matches!(l.state, State::Hit(..)));
+    let verdicts = if pending { Vec::new() } else { verdicts(session, targets, &lines) };
     match common.format {
-        Format::Json => out::json(&plan::document(session, &lines)),
+        Format::Json => {
+            let mut document = plan::document(session, &lines);
+            document["expectations"] = json!(verdicts);
+            out::json(&document);
+        }
         Format::Human if pending => out::say(plan::text(session, &lines)),
-        _ => out::say(format!("{} in the store, nothing to run", lines.len())),
+        _ => {
+            verdicts.iter().for_each(progress::tell_verdict);
+            out::say(format!("{} in the store, nothing to run", lines.len()));
+        }
     }
-    if pending { plan::PENDING } else { 0 }
+    match pending {
+        true => plan::PENDING,
+        false => i32::from(verdicts.iter().any(|verdict| !verdict.held)),
+    }
+}
+
+/// Compares `expect:` with the numbers of a plan in which all is a hit.
+fn verdicts(session: &Session, targets: &[NodeId], lines: &[Planned]) -> Vec<Verdict> {
+    let mut tally = walk::Tally { keys: vec![None; session.graph.nodes.len()], ..walk::Tally::default() };
+    for line in lines {
+        if let State::Hit(key, _) = &line.state {
+            tally.keys[line.node] = Some(*key);
+        }
+    }
+    verdict::all(session, &tally, &session.graph.needed(targets))
 }
 
 fn forced(options: &Options, session: &Session, common: &Common) -> Result<Vec<NodeId>, i32> {

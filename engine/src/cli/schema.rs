@@ -6,6 +6,6 @@ use crate::stage::Kind;
 
 pub fn schema(kinds: fn() -> Vec<Kind>) -> i32 {
     let schema = json_schema(&Kinds::new(kinds()));
-    out::say(serde_json::to_string_pretty(&schema).unwrap_or_default());
+    out::raw(serde_json::to_string_pretty(&schema).unwrap_or_default());
     0
 }

@@ -4,8 +4,7 @@ use clap::Args;
 use serde_json::json;
 use watershed_cache::{CacheError, Store};
 
-use crate::archive;
-use crate::cli::{Common, Format, out};
+use crate::cli::{Common, Format, out, pick};
 use crate::roots;
 
 /// Options of `cache pin` and `cache unpin`.
@@ -17,7 +16,7 @@ pub struct Options {
 }
 
 pub fn pin(store: &Store, options: &Options, pinned: bool, common: &Common) -> Result<i32, CacheError> {
-    let folder = match archive::find(&store.runs(), &options.run) {
+    let folder = match pick::find(&store.runs(), &options.run) {
         Ok(folder) => folder,
         Err(text) => {
             out::complain(format!("error: {text}"));

@@ -52,10 +52,11 @@ pub fn show(options: &Options, common: &Common) -> i32 {
         Ok(picked) => picked,
         Err(code) => return code,
     };
+    let put: fn(&str) = if common.format == Format::Json { |text| out::raw(text) } else { |text| out::say(text) };
     let shown = if options.watch {
-        watch::watch(&mut picked, &mut |picked| view(picked, options, common))
+        watch::watch(&mut picked, put, &mut |picked| view(picked, options, common))
     } else {
-        view(&picked, options, common).map(out::say)
+        view(&picked, options, common).map(|text| put(&text))
     };
     match shown {
         Ok(()) => 0,

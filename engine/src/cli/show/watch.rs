@@ -3,7 +3,6 @@
 //! On a terminal each picture is written over the last one in a single write, line by line, so nothing flickers. The cursor
 //! stays shown and no mode of the terminal is changed: whatever ends the program leaves it as it was.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::cli::pick::Picked;
@@ -16,12 +15,16 @@ const TICK: Duration = Duration::from_millis(200);
 /// Least time between two pictures where they are written below each other.
 const PACE: Duration = Duration::from_secs(2);
 
-/// Shows what `view` makes of the run until it ends.
+/// Shows what `view` makes of the run until it ends; `put` writes it where there is no terminal.
 ///
 /// # Errors
 /// When the log can no longer be read, or what `view` says.
-pub fn watch(picked: &mut Picked, view: &mut dyn FnMut(&Picked) -> Result<String, String>) -> Result<(), String> {
-    let mut screen = Screen { live: terminal::is_there(), lines: 0, last: String::new() };
+pub fn watch(
+    picked: &mut Picked,
+    put: fn(&str),
+    view: &mut dyn FnMut(&Picked) -> Result<String, String>,
+) -> Result<(), String> {
+    let mut screen = Screen { live: terminal::is_there(), put, lines: 0, last: String::new() };
     let (mut read, mut shown, mut told) = (0, None, Instant::now());
     while picked.run.outcome == "running" {
         let due = screen.live || shown.is_none() || told.elapsed() >= PACE;
@@ -42,6 +45,7 @@ pub fn watch(picked: &mut Picked, view: &mut dyn FnMut(&Picked) -> Result<String
 /// What is on the screen.
 struct Screen {
     live: bool,
+    put: fn(&str),
     lines: usize,
     last: String,
 }
@@ -51,7 +55,7 @@ impl Screen {
     fn draw(&mut self, text: &str) {
         if !self.live {
             if self.last != text {
-                out::say(format!("{text}\n"));
+                (self.put)(&format!("{text}\n"));
                 self.last = text.to_string();
             }
             return;
@@ -70,15 +74,14 @@ impl Screen {
     /// Writes the last picture, whole.
     fn finish(&mut self, text: &str) {
         match self.live {
-            true => self.over(&text.lines().map(String::from).collect::<Vec<_>>()),
-            false => out::say(text),
+            true => self.over(&text.lines().map(|line| columns::cut(line, usize::MAX)).collect::<Vec<_>>()),
+            false => (self.put)(text),
         }
     }
 
     fn over(&self, lines: &[String]) {
         let up = if self.lines > 0 { format!("\x1b[{}A\r", self.lines) } else { String::new() };
         let body: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(format!("{up}{body}\x1b[J").as_bytes()).and_then(|()| stdout.flush());
+        out::copy(format!("{up}{body}\x1b[J").as_bytes());
     }
 }
