@@ -41,7 +41,7 @@ pub fn cache(options: &Options, common: &Common, kinds: fn() -> Vec<Kind>) -> i3
     let folder = open::cache_here(common);
     let ended = Store::open(&folder).and_then(|store| match &options.verb {
         // An empty store is whole and takes no room; a name that was mistyped looks just like it.
-        Verb::Stats | Verb::Verify(_) if !is_store(&store) => Ok(no_store(&folder)),
+        Verb::Stats | Verb::Verify(_) if common.cache.is_some() && !is_store(&store) => Ok(no_store(&folder)),
         Verb::Ls => ls::ls(&store, common),
         Verb::Gc(options) => gc::gc(&store, options, common, &kinds()),
         Verb::Pin(options) => pin::pin(&store, options, true, common),
@@ -59,9 +59,7 @@ fn is_store(store: &Store) -> bool {
 
 fn no_store(folder: &Path) -> i32 {
     let folder = folder.display();
-    out::complain(format!(
-        "error: there is no store at `{folder}`; the first `watershed run` makes it, `--cache` names another"
-    ));
+    out::complain(format!("error: there is no store at `{folder}`; the first `watershed run --cache` makes it"));
     open::INVALID
 }
 
