@@ -201,7 +201,7 @@ mod tests {
     fn what_a_stage_leaves_is_gone_when_the_next_one_gets_its_folder() {
         let (is_same, found) = next(|path| {
             fs::write(path.join("scratch/.log"), "text").unwrap();
-            fs::create_dir_all(path.join("scratch/work/a/b")).unwrap();
+            fs::create_dir_all(path.join("scratch/work").join("a/b")).unwrap();
             std::os::unix::fs::symlink("/nowhere", path.join("out/link")).unwrap();
         });
         assert_eq!(found, ["out", "scratch", "scratch/work"]);

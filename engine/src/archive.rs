@@ -301,7 +301,7 @@ fn nameless(folder: &Path) -> Run {
     }
 }
 
-/// Finds a run folder by `last`, `last~N`, id or prefix.
+/// Finds a run folder by id or prefix.
 ///
 /// # Errors
 /// Says what was looked for and what there is.
@@ -309,13 +309,6 @@ pub fn find(runs: &Path, wanted: &str) -> Result<PathBuf, String> {
     let folders = runlog::list(runs);
     if folders.is_empty() {
         return Err(format!("there is no run in `{}`; `watershed run` makes one", runs.display()));
-    }
-    let back = match wanted {
-        "last" => Some(0),
-        _ => wanted.strip_prefix("last~").and_then(|n| n.parse::<usize>().ok()),
-    };
-    if let Some(back) = back {
-        return folders.get(back).cloned().ok_or_else(|| format!("there are only {} runs", folders.len()));
     }
     let named = |f: &&PathBuf| f.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(wanted));
     match folders.iter().filter(named).collect::<Vec<_>>().as_slice() {

@@ -1,8 +1,9 @@
 //! Whose checkpoint a folder holds: a header beside it names the work and the program.
 //!
-//! The folder is named by an action's key, but several actions can be of one work (see [`crate::key::Manifest::work`]), a folder
-//! can be copied, and a program of another build may write its state in another form. So a job that wants its checkpoint claims the folder first; what the header does not own up to is moved
-//! to `refused/` inside it, where it goes with the folder.
+//! The folder is named by an action's key, but several actions can be of one work (see [`crate::key::Manifest::work`]), a
+//! folder can be copied, and a program of another build may write its state in another form. So a job that wants its
+//! checkpoint claims the folder first; what the header does not own up to is moved to `refused/` inside it, where it goes
+//! with the folder.
 
 use std::fs;
 use std::io;

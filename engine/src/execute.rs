@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, sandbox::Sandbox};
+use watershed_cache::{ActionResult, Digest, Stored, record::RECORD_VERSION, sandbox::Sandbox};
 
 use crate::cancel::Cancel;
 use crate::cases;
@@ -212,15 +212,22 @@ impl Action<'_> {
 
     /// Everything that earlier executions left for this action, but for one that begins anew its checkpoint.
     fn aids(&self) -> Result<Aids, StageError> {
-        let (store, judges) = (&self.session.store, self.node().stage.kind.judges);
+        let store = &self.session.store;
         let checkpoint = store.partial(&self.looked.key);
         if self.fresh {
             let _ = fs::remove_dir_all(&checkpoint);
-        } else if !judges.is_empty() {
-            let work = self.looked.manifest.work(judges);
+        } else if !self.node().stage.kind.judges.is_empty() {
+            let work = self.work();
             store.take_over(&self.looked.key, &|folder| checkpoint::is_of(folder, &work)).map_err(store_error)?;
         }
         Ok(Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) })
+    }
+
+    fn work(&self) -> Digest {
+        match self.node().stage.kind.judges {
+            [] => self.looked.key,
+            judges => self.looked.manifest.work(judges),
+        }
     }
 
     fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>, aids: Aids) -> JobSpec {
@@ -229,7 +236,7 @@ impl Action<'_> {
         JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,
-            work: self.looked.manifest.work(stage.kind.judges).hex(),
+            work: self.work().hex(),
             params: stage.params.clone(),
             run: stage.run.own.clone(),
             inputs,

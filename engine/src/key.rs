@@ -81,9 +81,7 @@ impl Manifest {
         }
         Digest::in_context("watershed/action/v1", &out.0)
     }
-}
 
-impl Manifest {
     /// Returns the digest of the work: all of the key but the parameters at and below `judges`, which look at it when it is done.
     pub fn work(&self, judges: &[&str]) -> Digest {
         let is_judge = |path: &str| {

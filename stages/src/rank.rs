@@ -167,7 +167,11 @@ mod tests {
             inputs.ports.insert(port.into(), vec![(port.into(), path.into())]);
         }
         assert!(told("", &inputs).unwrap_err().starts_with("prompt `r7`: a conversation of several turns"));
-        std::fs::write(folder.path().join("watershed.json"), "{\"template\": \"chatml\"}").unwrap();
+        std::fs::write(
+            folder.path().join("watershed.json"),
+            "{\"template\": \"chatml\", \"system\": null, \"max_len\": 64, \"tokenizer\": \"\", \"base\": \"\"}",
+        )
+        .unwrap();
         assert_eq!(told("", &inputs), Ok(()));
     }
 }

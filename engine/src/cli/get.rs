@@ -1,14 +1,12 @@
 //! `get`: copies an output out of the store as ordinary writable files.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use watershed_cache::{ActionResult, Store, Stored};
 
 use super::landing::{self, Refusal};
-use super::{Choice, Common, open, out};
-use crate::archive::{self, Run};
+use super::{Choice, Common, open, out, pick};
 use crate::code;
 use crate::plan::{self, State};
 use crate::port::Class;
@@ -89,9 +87,7 @@ fn from_run(
     port: Option<&str>,
 ) -> Result<Found, Fault> {
     let store = Store::open(&open::cache_here(common)).map_err(|e| Fault::Exit(4, e.to_string()))?;
-    let folder = archive::find(&store.runs(), run).map_err(|e| Fault::Exit(1, e))?;
-    let unreadable = |e: std::io::Error| Fault::Exit(1, format!("cannot read `{}`: {e}", folder.display()));
-    let run = Run::read(&folder).map_err(unreadable)?;
+    let (_, run) = pick::located(&store.runs(), run).map_err(|e| Fault::Exit(1, e))?;
     let mut nodes = run.nodes.iter().filter(|n| n.title() == stage || n.stage == stage);
     let missing = || Fault::Name(code::UNKNOWN_STAGE, format!("run {} has no stage `{stage}`", run.id));
     let node = nodes.next().ok_or_else(missing)?;
@@ -184,7 +180,7 @@ fn print(store: &Store, stored: &Stored) -> Result<(), Fault> {
     }
     store.verify(&stored.artifact).map_err(|e| Fault::Exit(4, e.to_string()))?;
     let bytes = std::fs::read(store.blob(&stored.artifact.digest)).map_err(|e| Fault::Exit(4, e.to_string()))?;
-    let _ = std::io::stdout().lock().write_all(&bytes);
+    out::copy(&bytes);
     Ok(())
 }
 

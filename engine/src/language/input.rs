@@ -116,11 +116,9 @@ impl<'a> Binder<'a, '_> {
         if let Some(port) = self.ports.find_input(name) {
             return Some(port.clone());
         }
-        if self.ports.open_inputs && !self.is_name(name, key) {
-            return None;
-        }
         if self.ports.open_inputs {
-            return Some(InPort { name: name.to_string().into(), accepts: vec![RecordType::Bytes], arity: Arity::One });
+            let port = InPort { name: name.to_string().into(), accepts: vec![RecordType::Bytes], arity: Arity::One };
+            return self.is_name(name, key).then_some(port);
         }
         let names = || self.ports.inputs.iter().map(|p| p.name.as_ref());
         let message =

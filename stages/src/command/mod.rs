@@ -43,7 +43,9 @@ const TEMPORARY: i32 = 75;
 ///
 /// Input `x` lies at `$IN_x`, with the suffixes of its file, and output `y` belongs at `$OUT_y`; in `shell` and `argv`, `${in.x}` and
 /// `${out.y}` are the same places. Of several inputs, and of all cases of a sweep (`x: STAGE@*`), `$IN_x` is a folder with
-/// an entry under each label or case. Of a folder its files count: empty folders are in no key and are not kept. Who reads `STAGE@*` also finds `$IN_cases`, a JSON list of the cases: for each its `name`, its
+/// an entry under each label or case. Of a folder its files count: empty folders are in no key and are not kept.
+///
+/// Who reads `STAGE@*` also finds `$IN_cases`, a JSON list of the cases: for each its `name`, its
 /// `overrides` (path to value) and `in`, the ports in which it has an entry. A failed case skips its readers, unless the stage says
 /// `allow_missing: true`; then it has no entry.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

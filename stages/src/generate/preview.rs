@@ -106,9 +106,17 @@ mod tests {
         assert_eq!(told(json!({}), &inputs), refused);
         let card = folder.path().join("watershed.json");
         bind(&mut inputs, "adapter", folder.path());
-        std::fs::write(&card, "{\"template\": \"chatml\"}").unwrap();
+        std::fs::write(
+            &card,
+            "{\"template\": \"chatml\", \"system\": null, \"max_len\": 64, \"tokenizer\": \"\", \"base\": \"\"}",
+        )
+        .unwrap();
         assert_eq!(told(json!({}), &inputs), Ok(()));
-        std::fs::write(&card, "{\"template\": \"alpaca_short\"}").unwrap();
+        std::fs::write(
+            &card,
+            "{\"template\": \"alpaca_short\", \"system\": null, \"max_len\": 64, \"tokenizer\": \"\", \"base\": \"\"}",
+        )
+        .unwrap();
         assert_eq!(told(json!({}), &inputs), refused);
         std::fs::write(&card, "{").unwrap();
         assert!(told(json!({}), &inputs).unwrap_err().contains("watershed.json` is damaged"));

@@ -2,23 +2,15 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use watershed_engine::StageError;
 use watershed_engine::preview::PreviewInputs;
 
+use crate::lora_train::Card;
 use crate::record::example::Example;
 use crate::text::{Template, TemplateChoice, Tokenizer};
 
 /// Tokens that no byte of the text stands for: the beginning, and the space that some tokenizers put before a text.
 const UNWRITTEN: usize = 2;
-
-/// What an adapter's `watershed.json` says of speaking to it; adapters from elsewhere have none.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Card {
-    template: Option<TemplateChoice>,
-    system: Option<String>,
-}
 
 /// What turns rows into prompts.
 pub struct Speech<'a> {
@@ -37,17 +29,10 @@ pub fn template(
     adapter: Option<&Path>,
     tokenizer: &Tokenizer,
 ) -> Result<Template, StageError> {
-    let card = adapter.map_or(Ok(Card::default()), card)?;
-    let choice = choice.cloned().or(card.template).unwrap_or_default();
-    let system = system.or(card.system.as_deref());
+    let card = adapter.map(Card::read).transpose()?.flatten();
+    let choice = choice.or(card.as_ref().map(|card| &card.template)).cloned().unwrap_or_default();
+    let system = system.or(card.as_ref().and_then(|card| card.system.as_deref()));
     Template::new(&choice, system, tokenizer.chat().cloned()).map_err(StageError::Failed)
-}
-
-fn card(adapter: &Path) -> Result<Card, StageError> {
-    let path = adapter.join("watershed.json");
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(Card::default()) };
-    let card = serde_json::from_str(&text);
-    card.map_err(|e| StageError::failed(format!("`{}` is damaged: {e}", path.display())))
 }
 
 impl<'a> Speech<'a> {

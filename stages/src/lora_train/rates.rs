@@ -59,6 +59,24 @@ mod tests {
     }
 
     #[test]
+    fn papers_configurations_reach_these_rates() {
+        // updates under `tail: carry`, learning rate, highest rate, sum (Table 1 with alpaca-lora's 100 updates of warm-up)
+        let close = |a: f64, b: f64| (a - b).abs() <= 5e-3 * b;
+        let table = [
+            (160, 3.0e-4, 3.0e-4, 0.0240),
+            (252, 1.0e-4, 1.0e-4, 0.0126),
+            (165, 3.0e-4, 3.0e-4, 0.0248),
+            (25, 3.0e-4, 7.2e-5, 0.0009),
+            (50, 2.0e-4, 9.8e-5, 0.00245),
+        ];
+        for (updates, lr, max, sum) in table {
+            let schedule = Schedule::new(Shape::Linear, lr, 100.0, updates);
+            assert!(close(max_lr(&schedule), max), "{updates}: {}", max_lr(&schedule));
+            assert!(close(sum_lr(&schedule), sum), "{updates}: {}", sum_lr(&schedule));
+        }
+    }
+
+    #[test]
     fn as_many_updates_as_can_be_written_take_no_time() {
         let schedule = Schedule::new(Shape::Cosine, 1.0, 0.0, u64::from(u32::MAX));
         assert_eq!(sum_lr(&schedule), 2_147_483_648.0);

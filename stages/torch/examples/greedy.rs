@@ -10,8 +10,11 @@ use std::path::Path;
 
 use tch::Device;
 use watershed_stages::text::Tokenizer;
-use watershed_torch::{Answer, Compute, GenerateConfig, Lora, Mode, Model, Prompt, Watch, generate};
+use watershed_torch::{Answer, Compute, Lora, Model, Prompt, Watch, generate};
 use watershed_weights::ModelFiles;
+
+#[path = "work/greedy.rs"]
+mod greedy;
 
 /// Answers, by prompt.
 struct Answers(Vec<Vec<u32>>);
@@ -20,19 +23,6 @@ impl Watch for Answers {
     fn done(&mut self, answer: Answer) -> ControlFlow<()> {
         self.0[answer.index] = answer.ids;
         ControlFlow::Continue(())
-    }
-}
-
-fn config(new: usize) -> GenerateConfig {
-    GenerateConfig {
-        max_new_tokens: new,
-        mode: Mode::Greedy,
-        repetition_penalty: 1.0,
-        no_repeat_ngram: 0,
-        input_no_repeat_ngram: 0,
-        stop_ids: vec![],
-        seed: 0,
-        batch_tokens: 1 << 14,
     }
 }
 
@@ -48,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Model::load(&ModelFiles::open(Path::new(path))?, Compute::F32, Device::Cpu)?;
     let adapter = adapter.first().map(|folder| Lora::load(Path::new(folder), &model)).transpose()?;
     let mut answers = Answers(vec![vec![]; prompts.len()]);
-    generate(&model, adapter.as_ref(), &prompts, &config(new.parse()?), &mut answers)?;
+    generate(&model, adapter.as_ref(), &prompts, &greedy::greedy(new.parse()?), &mut answers)?;
     let rows: Vec<(&Vec<u32>, &Vec<u32>)> = prompts.iter().map(|prompt| &prompt.ids).zip(&answers.0).collect();
     serde_json::to_writer(std::io::stdout().lock(), &rows)?;
     Ok(())

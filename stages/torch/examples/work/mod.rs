@@ -3,9 +3,12 @@
 use std::ops::ControlFlow;
 
 use watershed_torch::{
-    Answer, GenerateConfig, Init, Lora, LoraConfig, LossNorm, Mode, Model, OptimizerConfig, Prompt, Row, Scaling,
-    StepConfig, Target, Trainer, Watch,
+    Answer, Init, Lora, LoraConfig, LossNorm, Model, OptimizerConfig, Prompt, Row, Scaling, StepConfig, Target,
+    Trainer, Watch,
 };
+
+mod greedy;
+pub use greedy::greedy;
 
 /// One update.
 pub const STEP: StepConfig = StepConfig {
@@ -36,20 +39,6 @@ pub fn prompts(model: &Model, rows: usize, length: usize) -> Vec<Prompt> {
     let prompt =
         |number: usize| Prompt { id: number.to_string(), sample: 0, ids: ids(model, number, length), input: vec![] };
     (0..rows).map(prompt).collect()
-}
-
-/// Returns greedy answers of `new` tokens, with no stop.
-pub fn greedy(new: usize) -> GenerateConfig {
-    GenerateConfig {
-        max_new_tokens: new,
-        mode: Mode::Greedy,
-        repetition_penalty: 1.0,
-        no_repeat_ngram: 0,
-        input_no_repeat_ngram: 0,
-        stop_ids: vec![],
-        seed: 0,
-        batch_tokens: 1 << 20,
-    }
 }
 
 fn ids(model: &Model, row: usize, length: usize) -> Vec<u32> {
