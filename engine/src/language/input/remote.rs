@@ -1,6 +1,6 @@
 //! Inputs from elsewhere: snapshots of the Hugging Face cache, files that are fetched, and what is not there yet.
 
-use super::Binder;
+use super::{Binder, Found};
 use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::language::fetch::{self, Fetch};
@@ -9,11 +9,9 @@ use crate::node::Node;
 use crate::port::{InPort, RecordType};
 use crate::study::{CaseRef, Source};
 
-type Found = Option<(String, Source, RecordType)>;
-
 impl Binder<'_, '_> {
     /// Finds what `SCHEME:REST` names.
-    pub(super) fn remote(&mut self, port: &InPort, scheme: &str, rest: &str, text: &str, node: &Node) -> Found {
+    pub(super) fn remote(&mut self, port: &InPort, scheme: &str, rest: &str, text: &str, node: &Node) -> Option<Found> {
         match scheme {
             "hf" => self.snapshot(port, rest, text, node),
             "https" | "http" => self.fetched(port, text, node),
@@ -21,7 +19,7 @@ impl Binder<'_, '_> {
         }
     }
 
-    fn snapshot(&mut self, port: &InPort, rest: &str, text: &str, node: &Node) -> Found {
+    fn snapshot(&mut self, port: &InPort, rest: &str, text: &str, node: &Node) -> Option<Found> {
         let hub = hub::folder(self.all.lookup);
         let snapshot = match Snapshot::parse(rest, &hub) {
             Ok(snapshot) => snapshot,
@@ -41,7 +39,7 @@ impl Binder<'_, '_> {
         Some((stem(snapshot.name()), Source::Path { path, text: text.to_string() }, first_type(port)))
     }
 
-    fn fetched(&mut self, port: &InPort, text: &str, node: &Node) -> Found {
+    fn fetched(&mut self, port: &InPort, text: &str, node: &Node) -> Option<Found> {
         let fetch = match Fetch::parse(text) {
             Ok(fetch) => fetch,
             Err(fault) => return self.unpinned(fault, node),
@@ -60,12 +58,12 @@ impl Binder<'_, '_> {
         Some((label, source, first_type(port)))
     }
 
-    fn unpinned(&mut self, (message, help): hub::Fault, node: &Node) -> Found {
+    fn unpinned(&mut self, (message, help): hub::Fault, node: &Node) -> Option<Found> {
         self.faults.push(Diagnostic::at(code::UNPINNED, node.span, message).help(help));
         None
     }
 
-    fn not_available(&mut self, scheme: &str, node: &Node) -> Found {
+    fn not_available(&mut self, scheme: &str, node: &Node) -> Option<Found> {
         let message = format!("`{scheme}:` inputs are not available yet");
         let help = "download it into the project and write its path, for example `./data/NAME`";
         self.faults.push(Diagnostic::at(code::NOT_AVAILABLE, node.span, message).help(help));
