@@ -38,6 +38,7 @@ pub mod language;
 pub mod layout;
 pub mod lookup;
 pub mod losses;
+pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod node;

@@ -46,6 +46,9 @@ impl Preview {
 pub struct Cost {
     /// Estimated seconds of work on this machine.
     pub seconds: Option<f64>,
+    /// Bytes of memory that the work takes on a processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
     /// Paid requests.
     pub calls: Option<u64>,
     /// Highest price in US dollars.

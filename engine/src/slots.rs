@@ -1,6 +1,7 @@
 //! What the machine offers to stages that run at once: processors, CUDA devices by number, memory.
 
 use crate::fault::StageError;
+use crate::memory;
 use crate::stage::Reproducible;
 use crate::study::StageDef;
 
@@ -36,7 +37,7 @@ const CALLS: usize = 4;
 impl Slots {
     /// Returns the machine's places: `jobs` processors, these CUDA devices, all of its memory.
     pub fn new(jobs: usize, gpus: Vec<u32>) -> Slots {
-        Slots::of(jobs, gpus, memory_of_machine())
+        Slots::of(jobs, gpus, memory::total())
     }
 
     /// A device that is named twice is one device all the same.
@@ -151,14 +152,6 @@ pub fn nvidia_devices() -> Vec<u32> {
     let names = items.flatten().filter_map(|i| i.file_name().into_string().ok());
     let nodes = names.filter(|n| n.strip_prefix("nvidia").is_some_and(|id| id.parse::<u32>().is_ok())).count();
     (0..nodes as u32).collect()
-}
-
-/// Returns the bytes of memory of the machine.
-pub fn memory_of_machine() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib =
-        text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.map_or(u64::MAX, |k| k * 1024)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{Choice, Common, Format, open, out};
 use crate::estimate::{self, Estimate};
 use crate::graph::NodeId;
 use crate::plan::{self, Planned, State};
-use crate::preview::Severity;
+use crate::preview::{Cost, Severity};
 use crate::reason;
 use crate::record::Provenance;
 use crate::session::Session;
@@ -197,6 +197,14 @@ fn state_note(session: &Session, planned: &Planned) -> (String, String) {
     }
 }
 
+/// Head of a column of costs, and its cell where a preview tells the cost.
+type CostColumn = (&'static str, fn(&Cost) -> Option<String>);
+
+const COSTS: [CostColumn; 2] = [
+    ("est. memory", |cost| cost.bytes.map(out::bytes)),
+    ("est. time", |cost| cost.seconds.map(|seconds| out::duration((seconds * 1000.0) as u64))),
+];
+
 /// Returns a table for each stage that previewed something: a line a case, a column a fact.
 fn previews(session: &Session, lines: &[Planned]) -> Vec<String> {
     let mut tables = Vec::new();
@@ -222,7 +230,8 @@ fn preview_table(session: &Session, stage: &str, lines: &[&Planned]) -> String {
             head.push(name.clone());
         }
     }
-    let timed = previews.iter().any(|(_, p)| p.cost.seconds.is_some());
+    let told = |(_, cell): &&CostColumn| previews.iter().any(|(_, p)| cell(&p.cost).is_some());
+    let costs: Vec<&CostColumn> = COSTS.iter().filter(told).collect();
     let rows: Vec<Vec<String>> = previews[..kept(previews.len())]
         .iter()
         .map(|(node, preview)| {
@@ -230,15 +239,11 @@ fn preview_table(session: &Session, stage: &str, lines: &[&Planned]) -> String {
             let mut row = vec![if cases.len() > MOST_NAMES { named(cases) } else { cases.join(",") }];
             let fact = |name: &String| preview.facts.iter().find(|(n, _)| n == name).map(|(_, v)| reason::shown(v));
             row.extend(head[1..].iter().map(|name| fact(name).unwrap_or_else(|| "-".into())));
-            if timed {
-                row.push(preview.cost.seconds.map_or("-".into(), |s| out::duration((s * 1000.0) as u64)));
-            }
+            row.extend(costs.iter().map(|(_, cell)| cell(&preview.cost).unwrap_or_else(|| "-".into())));
             row
         })
         .collect();
-    if timed {
-        head.push("est. time".into());
-    }
+    head.extend(costs.iter().map(|(name, _)| name.to_string()));
     format!("\n{}{}", out::table(&head, &rows), left_out(previews.len()))
 }
 

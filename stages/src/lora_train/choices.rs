@@ -195,7 +195,7 @@ impl Default for MicroBatch {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Checkpointing {
-    /// Once an allocation has failed; on a processor the system may end the program before one does.
+    /// Once an allocation has failed; on a processor where the estimate is more than there is.
     #[default]
     Auto,
     /// Always.

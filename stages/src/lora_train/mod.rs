@@ -10,6 +10,7 @@ mod context;
 mod cost;
 mod dataset;
 mod lints;
+pub mod memory;
 mod origin;
 mod peek;
 mod preview;
@@ -150,14 +151,14 @@ pub struct LoraTrainRun {
     /// on a GPU. Either is halved each time that memory does not suffice. Ignored under `loss_norm: micro_mean`.
     pub micro_batch: MicroBatch,
     /// Whether each block is computed again in the backward pass instead of kept, which gives the same numbers in less memory
-    /// for a third more work: `on`, `off`, or `auto`, which is on once an allocation has failed, before micro-batches are halved.
-    /// On a processor the system may end the program before one fails: write `on` where memory is short.
+    /// for a third more work: `on`, `off`, or `auto`, which is on once an allocation has failed, before micro-batches are halved,
+    /// and on a processor from the start where the estimate is more than the memory that is free, or than `memory` allows.
     pub checkpointing: Checkpointing,
 }
 
 impl Stage for LoraTrain {
     const KIND: &'static str = "lora-train";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const JUDGES: &'static [&'static str] = &["checks"];
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;

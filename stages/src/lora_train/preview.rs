@@ -7,7 +7,7 @@ use watershed_engine::StageError;
 use watershed_engine::preview::{Preview, PreviewInputs};
 use watershed_weights::LlamaConfig;
 
-use super::{Audit, Dataset, Files, LoraTrain, Origin, cost, lints, plan, rates, schedule};
+use super::{Audit, Dataset, Files, LoraTrain, MicroBatch, Origin, cost, lints, memory, plan, rates, schedule};
 use crate::base::Base;
 use crate::text::Tokenizer;
 use crate::text::schedule::Schedule;
@@ -67,7 +67,10 @@ fn of_rows(params: &LoraTrain, inputs: &PreviewInputs, base: &Path, train: &Path
     }
     lints::of_settings(&mut preview, params, inputs);
     tell_origin(&mut preview, params, inputs, origin.as_ref(), &data.tokenizer)?;
-    preview.cost.seconds = Some(cost::seconds(params, data, config));
+    let tokens = memory::tokens_at_once(params, MicroBatch::default(), memory::AT_ONCE[0], &data.lengths());
+    let need = memory::Need::of(params, config, tokens);
+    (preview.cost.seconds, preview.cost.bytes) =
+        (Some(cost::seconds(params, data, config)), Some(need.fixed + need.kept));
     Ok(preview)
 }
 

@@ -4,12 +4,11 @@ use std::fs;
 
 use super::{Finding, State};
 use crate::cli::out;
-use crate::slots;
-use crate::{process, worker};
+use crate::{memory, process, slots, worker};
 
 pub fn findings() -> Vec<Finding> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = out::bytes(slots::memory_of_machine());
+    let memory = out::bytes(memory::total());
     let devices = slots::nvidia_devices();
     vec![
         Finding::new("program", State::Ok, format!("watershed {}", env!("CARGO_PKG_VERSION"))),

@@ -42,6 +42,8 @@ pub(super) struct Project {
     pub(super) base: PathBuf,
     /// `run.checkpoint`.
     pub(super) cadence: &'static str,
+    /// `run.memory`.
+    pub(super) memory: Option<u64>,
     /// The other `run` keys.
     pub(super) keys: Value,
     /// What the last job told.
@@ -72,6 +74,7 @@ impl Project {
             folder,
             base: tiny_llama("model")?,
             cadence: "epoch",
+            memory: None,
             keys: Value::Null,
             told: Mutex::default(),
         })
@@ -106,7 +109,7 @@ impl Project {
             inputs: inputs.iter().map(|(port, path)| (port.to_string(), vec![input(path)])).collect(),
             outputs: ports.iter().map(|port| (port.to_string(), out.join(port))).collect(),
             checkpoint: Some(out.join("checkpoint")),
-            limits: Limits { checkpoint: self.cadence.into(), ..Limits::default() },
+            limits: Limits { checkpoint: self.cadence.into(), memory_bytes: self.memory, ..Limits::default() },
             ..JobSpec::default()
         };
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

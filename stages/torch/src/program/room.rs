@@ -1,21 +1,18 @@
 //! How many rows go through the model at once, and what gives way when memory does not suffice.
 //!
-//! First blocks are computed twice instead of kept, which changes no bit; then micro-batches are halved.
+//! First blocks are computed twice instead of kept, which changes no bit; then micro-batches are halved. On a processor the
+//! first is foreseen, because a program that asks for more than there is may be ended instead of refused.
 //! Which rows form an update is decided elsewhere and stays: a smaller micro-batch is the same update in more parts, equal
 //! but for rounding. Under `loss_norm: micro_mean` the parts belong to the result, so there nothing is halved.
 
 use serde_json::{Value, json};
 use watershed_engine::{Job, StageError};
+use watershed_stages::lora_train::memory::{AT_ONCE, Need, tokens_at_once};
 use watershed_stages::lora_train::{Checkpointing, LoraTrain, LoraTrainRun, MicroBatch};
 use watershed_stages::text::batch::{self, LossNorm};
 use watershed_torch::Error;
 
 use super::failed;
-
-/// Tokens that go through the model at once by default, on a processor and on a GPU, whatever the machine has: what a laptop's
-/// memory holds for a 1B model, and what keeps an 80 GB device busy without filling it for a 7B one (4 MB of activations a
-/// token).
-const BUDGET: [usize; 2] = [1024, 8192];
 
 /// What fits at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,7 +35,7 @@ impl Room {
     pub fn new(params: &LoraTrain, run: &LoraTrainRun, job: &Job, lengths: &[usize]) -> Room {
         Room {
             choice: run.micro_batch,
-            budget: BUDGET[usize::from(job.spec().limits.device == "cuda")],
+            budget: AT_ONCE[usize::from(job.spec().limits.device == "cuda")],
             shortest: lengths.iter().copied().min().unwrap_or(1).max(1),
             is_fixed: params.loss_norm == LossNorm::MicroMean,
             may_recompute: run.checkpointing == Checkpointing::Auto,
@@ -47,7 +44,22 @@ impl Room {
         }
     }
 
-    /// Returns the tokens that go through the model at once.
+    /// Has blocks computed again where keeping them takes more than the `left` bytes of memory; returns what to tell the user.
+    pub fn foresee(&mut self, need: Need, left: u64) -> Option<String> {
+        let is_tight = self.may_recompute && need.kept > left;
+        self.recompute |= is_tight;
+        is_tight.then(|| {
+            let [kept, recomputed, left] = [need.kept, need.recomputed, left].map(gigabytes);
+            format!("a micro-batch would take about {kept} of memory and {left} are left: goes on with `run.checkpointing: on`, a third slower, for {recomputed}")
+        })
+    }
+
+    /// Returns the tokens that go through the model at once, at most.
+    pub fn tokens(&self, params: &LoraTrain, lengths: &[usize]) -> usize {
+        tokens_at_once(params, self.choice, self.budget(), lengths)
+    }
+
+    /// Returns the tokens that go through the model at once under `auto`.
     pub fn budget(&self) -> usize {
         (self.budget >> self.halvings.min(63)).max(1)
     }
@@ -122,6 +134,10 @@ impl Room {
     }
 }
 
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -173,6 +189,17 @@ mod tests {
             room.fit(fits, |text| *told.borrow_mut() = text).unwrap();
             assert!(room.halvings == 0 && told.borrow().contains("`run.checkpointing: on`"), "{told:?}");
         }
+    }
+
+    #[test]
+    fn blocks_that_memory_cannot_keep_are_computed_again_from_the_start() {
+        let need = Need { fixed: 9, kept: 5_000_000_000, recomputed: 1_000_000_000 };
+        let mut room = Room { may_recompute: true, ..room(MicroBatch::default()) };
+        assert_eq!((room.foresee(need, 5_000_000_000), room.recompute), (None, false));
+        let told = room.foresee(need, 4_000_000_000).unwrap();
+        assert!(room.recompute && told.contains("about 5.0 GB of memory and 4.0 GB are left"), "{told}");
+        let mut refused = self::room(MicroBatch::default());
+        assert_eq!((refused.foresee(need, 0), refused.recompute), (None, false));
     }
 
     #[test]

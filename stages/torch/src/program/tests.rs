@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use watershed_engine::StageError;
 use watershed_engine::job::JobEvent;
+use watershed_stages::metrics::parroting::{Thresholds, parroting};
 
 use super::project::Project;
 
@@ -187,19 +188,15 @@ fn a_damaged_checkpoint_costs_the_updates_since_the_one_before() {
 
 #[test]
 fn parroting_is_told_at_each_evaluation_by_the_function_of_evaluate() {
-    use watershed_stages::metrics::parroting::{Thresholds, parroting};
     let Some(project) = Project::new() else { return };
     let out = project.train(params(), "out", 0).unwrap();
-    let text = std::fs::read_to_string(project.path("val.jsonl")).unwrap();
-    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = validation_rows(&project);
     let input = |id: &Value| rows.iter().find(|row| row["id"] == *id).unwrap()["input"].as_str().unwrap_or_default();
     let samples = report(&out, "samples");
     let samples = samples.as_array().unwrap();
     assert_eq!(samples.len(), 4 * 8);
     for sample in samples {
-        let judged =
-            parroting(input(&sample["id"]), sample["text"].as_str().unwrap()).is_parrot(&Thresholds::default());
-        assert_eq!(sample["parrots"], judged, "{sample}");
+        assert_eq!(sample["parrots"], parrots(input(&sample["id"]), &sample["text"]), "{sample}");
     }
     let rate = |step: u64| {
         let of = samples.iter().filter(|sample| sample["step"] == step);
@@ -211,6 +208,45 @@ fn parroting_is_told_at_each_evaluation_by_the_function_of_evaluate() {
     let rates =
         told.iter().filter(|e| matches!(e, JobEvent::Metric { values, .. } if values.contains_key("parrot_rate")));
     assert_eq!(rates.count(), 4);
+}
+
+fn validation_rows(project: &Project) -> Vec<Value> {
+    let text = std::fs::read_to_string(project.path("val.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Says what `evaluate` says of an answer to `material`.
+fn parrots(material: &str, answer: &Value) -> bool {
+    parroting(material, answer.as_str().unwrap()).is_parrot(&Thresholds::default())
+}
+
+/// Returns the conversation that asks and answers what an Alpaca row does.
+fn conversation(row: &Value) -> Value {
+    let texts = ["instruction", "input"].map(|name| row[name].as_str().unwrap_or_default());
+    let asked = texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n");
+    let turns = [("user", json!(asked)), ("assistant", row["output"].clone())];
+    json!({"id": row["id"], "messages": turns.map(|(role, content)| json!({"role": role, "content": content}))})
+}
+
+#[test]
+fn conversations_are_sampled_as_rows_that_say_the_same() {
+    let Some(project) = Project::new() else { return };
+    let talks: Vec<Value> = validation_rows(&project).iter().map(conversation).collect();
+    let lines: Vec<String> = talks.iter().map(Value::to_string).collect();
+    std::fs::write(project.path("talks.jsonl"), lines.join("\n")).unwrap();
+    let params = with(json!({"template": "chatml", "epochs": 1, "checks": {"eos": "off"}}));
+    let samples = |file: &str| {
+        let inputs =
+            [("train", project.path("train.jsonl")), ("val", project.path(file)), ("base", project.base.clone())];
+        report(&project.run("lora-train", params.clone(), &inputs, &format!("of-{file}"), 0).unwrap(), "samples")
+    };
+    let (of_rows, of_talks) = (samples("val.jsonl"), samples("talks.jsonl"));
+    for (row, talk) in of_rows.as_array().unwrap().iter().zip(of_talks.as_array().unwrap()) {
+        assert_eq!((&row["id"], &row["text"]), (&talk["id"], &talk["text"]));
+        let asked = &talks.iter().find(|known| known["id"] == talk["id"]).unwrap()["messages"][0]["content"];
+        assert_eq!(talk["parrots"], parrots(asked.as_str().unwrap(), &talk["text"]), "{talk}");
+    }
+    assert_eq!(of_talks.as_array().unwrap().len(), 2 * 8);
 }
 
 #[test]
@@ -306,6 +342,18 @@ fn checkpointing_changes_no_byte() {
     project.keys = json!({"checkpointing": "on"});
     let again = project.train(params(), "again", 0).unwrap();
     assert!(data(&kept) == data(&again));
+}
+
+#[test]
+fn where_memory_is_short_blocks_are_computed_again_and_it_is_told() {
+    let Some(mut project) = Project::new() else { return };
+    let kept = project.train(params(), "kept", 0).unwrap();
+    assert_eq!(project.logged("warn"), Vec::<String>::new());
+    project.memory = Some(400 << 20);
+    let short = project.train(params(), "short", 0).unwrap();
+    let told = project.logged("warn");
+    assert!(told[0].contains("goes on with `run.checkpointing: on`"), "{told:?}");
+    assert!(data(&kept) == data(&short));
 }
 
 #[test]

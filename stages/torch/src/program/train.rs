@@ -11,8 +11,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use watershed_engine::{Job, StageError};
+use watershed_engine::{Job, StageError, memory};
 use watershed_stages::lora_train::audit::nothing_to_learn;
+use watershed_stages::lora_train::memory::Need;
 use watershed_stages::lora_train::{Card, Dataset, Every, Files, LoraTrain, LoraTrainRun, Variant, Word};
 use watershed_stages::lora_train::{plan, schedule};
 use watershed_stages::text::batch::{self, Update};
@@ -53,6 +54,7 @@ pub fn train(params: &LoraTrain, run: &LoraTrainRun, job: &Job) -> Result<(), St
     data.tokenizer.check_fits(model.config().vocab)?;
     let mut training = Training::new(params, run, job, &data, &model, updates)?;
     training.resume()?;
+    training.look_ahead();
     training.run()?;
     training.finish()
 }
@@ -117,6 +119,19 @@ impl<'a> Training<'a> {
         }
         self.tell_numerics();
         Ok(())
+    }
+
+    /// Makes room before memory ends on a processor; a GPU says itself what it cannot hold.
+    fn look_ahead(&mut self) {
+        let limits = &self.job.spec().limits;
+        if limits.device == "cuda" {
+            return;
+        }
+        let tokens = self.room.tokens(self.params, &self.lengths);
+        let need = Need::of(self.params, self.trainer.model().config(), tokens);
+        let allowed = limits.memory_bytes.map_or(u64::MAX, |bytes| bytes.saturating_sub(need.fixed));
+        let told = self.room.foresee(need, memory::free().min(allowed));
+        told.into_iter().for_each(|text| self.job.warn(text));
     }
 
     fn numerics(&self) -> BTreeMap<String, Value> {
