@@ -1,4 +1,6 @@
-"""Training and generation per CPU-second, ours and the peers' in turns. Usage: compare.py THROUGHPUT MODEL.gguf [TURNS]
+"""Training and generation per CPU-second, ours and the peers' in turns. Usage: compare.py THROUGHPUT MODEL.gguf [TURNS [TYPE]]
+
+TYPE is f32 or bf16, both without it: where a processor has no bf16 instructions, that half takes hours and tells nothing.
 
 Both print a line for each repetition; the first is warm-up. A process's figure is the median of the others, a side's the
 median of its processes, and the ratio is the median of the ratios within a turn, which the neighbours' load disturbs least.
@@ -40,10 +42,13 @@ def measure(program, model, work):
 def main():
     ours, model = [sys.argv[1]], sys.argv[2]
     turns = int(sys.argv[3]) if len(sys.argv) > 3 else 2
+    kinds = sys.argv[4:] or ["f32", "bf16"]
     peer = [sys.executable, str(PEER)]
     print("| work | watershed, tokens per CPU-s | peer | ratio | first loss, ours and peer's |")
     print("|---|---|---|---|---|")
     for name, work in WORKS.items():
+        if work.split()[0] not in kinds:
+            continue
         pairs = [(measure(ours, model, work), measure(peer, model, work)) for _ in range(turns)]
         figures = [statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)]
         ratio = statistics.median(mine[0] / theirs[0] for mine, theirs in pairs)
