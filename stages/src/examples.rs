@@ -21,7 +21,7 @@ use crate::record::lines;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Examples {
-    /// What the records mean; told from the first record's fields unless said.
+    /// What the records mean; told from each record's fields unless said.
     pub format: Format,
     /// Which column holds what, where the names are none of the known ones.
     pub columns: Columns,
@@ -39,7 +39,7 @@ impl Default for Examples {
 
 impl Stage for Examples {
     const KIND: &'static str = "examples";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {

@@ -206,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn conversations_and_alpaca_rows_mixed_are_read_again_as_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let turns = json!([{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]);
+        std::fs::write(path("talk"), json!({"messages": turns}).to_string()).unwrap();
+        alpaca(&path("more"), "more", 2);
+        for (base, extra) in [("talk", "more"), ("more", "talk")] {
+            let inputs = [("base", base, &*path(base)), ("extra", extra, &*path(extra))];
+            run_alone(&Kind::of::<Mix>(), json!({}), &inputs, folder.path()).unwrap();
+            let rows = formats::read(&path("examples")).unwrap();
+            let is_talk = |row: &Example| (row.messages.is_some(), row.instruction.is_empty());
+            assert_eq!(rows.iter().filter(|row| is_talk(row) == (true, true)).count(), 1);
+            assert_eq!(rows.iter().filter(|row| is_talk(row) == (false, false)).count(), 2);
+        }
+    }
+
+    #[test]
     fn wrong_labels_and_contradictions_are_faults() {
         let wrong = mixed(json!({"extra_rows": {"mroe": 1}})).unwrap_err().to_string();
         assert!(wrong.contains("`extra_rows` names `mroe`, but the extras are `more`, `other`"), "{wrong}");

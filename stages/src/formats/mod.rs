@@ -81,18 +81,19 @@ pub fn parse(path: &Path, format: Format, columns: &Columns) -> Result<Parsed, S
             repeated: 0,
         });
     };
-    let format = format
+    let settled = format
         .settle(&first.fields, columns)
         .map_err(|reason| StageError::failed(format!("`{}` line {}: {reason}", path.display(), first.line)))?;
     let (mut rows, mut bad) = (Vec::with_capacity(records.len()), Vec::new());
     for record in records {
-        match record.and_then(|record| identified(record, |fields| format.example(fields, columns))) {
+        let read = |fields: &Fields| format.of(fields, settled, columns).example(fields, columns);
+        match record.and_then(|record| identified(record, read)) {
             Ok(row) => rows.push(row),
             Err(fault) => bad.push(fault),
         }
     }
     let repeated = ids::make_unique(&mut rows);
-    Ok(Parsed { format: Some(format), rows, bad, repeated })
+    Ok(Parsed { format: Some(settled), rows, bad, repeated })
 }
 
 fn refused(path: &Path, bad: &Bad) -> StageError {

@@ -15,7 +15,7 @@ pub type Fields = Map<String, Value>;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// Told from the fields of the first record.
+    /// Told from the fields: each record's own, those of the first where they speak for nothing.
     #[default]
     Detect,
     /// `instruction`, `input` (may be absent), `output` (Taori et al. 2023).
@@ -86,6 +86,12 @@ impl Format {
             }
             known => Ok(known),
         }
+    }
+
+    /// Returns the format of one record of a file whose first one is `settled`: under `detect` a file may hold several, as one
+    /// that was mixed of conversations and Alpaca rows does.
+    pub fn of(self, fields: &Fields, settled: Format, columns: &Columns) -> Format {
+        if self == Format::Detect { self.settle(fields, columns).unwrap_or(settled) } else { settled }
     }
 
     /// Reads one record.

@@ -141,8 +141,8 @@ impl Template {
     /// When the row does not fit the template.
     pub fn parts(&self, row: &Example) -> Result<Vec<Part>, String> {
         match &self.choice {
-            TemplateChoice::Named(TemplateName::Alpaca) => Ok(single(self.alpaca(row, true)?, output(row)?)),
-            TemplateChoice::Named(TemplateName::AlpacaShort) => Ok(single(self.alpaca(row, false)?, output(row)?)),
+            TemplateChoice::Named(TemplateName::Alpaca) => Ok(single(row, self.alpaca(row, true)?, output(row)?)),
+            TemplateChoice::Named(TemplateName::AlpacaShort) => Ok(single(row, self.alpaca(row, false)?, output(row)?)),
             TemplateChoice::Named(TemplateName::Chatml) => Ok(chatml(&self.messages(row)?)),
             TemplateChoice::Named(TemplateName::Chat) => {
                 let chat = self.chat.as_ref().ok_or("the tokenizer has no chat template")?;
@@ -167,7 +167,7 @@ impl Template {
         let (instruction, input) = exchange(row)?;
         let (system, output) = (self.system(row).unwrap_or_default(), output(row)?);
         let (prompt, answer) = inline.render(&inline::Fields { instruction, input, system, output })?;
-        Ok(single(prompt, answer))
+        Ok(single(row, prompt, answer))
     }
 
     /// Returns the system prompt: the turn that opens a conversation, else the row's own, else the one of rows without.
@@ -229,8 +229,10 @@ fn output(row: &Example) -> Result<String, String> {
     output.ok_or_else(|| "the row has no `output`; label the prompts first (`teacher-label`)".into())
 }
 
-fn single(prompt: String, answer: String) -> Vec<Part> {
-    vec![Part { text: prompt, is_answer: false }, Part { text: answer, is_answer: true }]
+fn single(row: &Example, prompt: String, answer: String) -> Vec<Part> {
+    let last = row.messages.iter().flatten().next_back();
+    let is_learned = last.is_none_or(|turn| turn.train != Some(false));
+    vec![Part { text: prompt, is_answer: false }, Part { text: answer, is_answer: is_learned }]
 }
 
 fn chatml(messages: &[Message]) -> Vec<Part> {

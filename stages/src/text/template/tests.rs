@@ -48,6 +48,15 @@ fn inline_template_keeps_its_spaces() {
 }
 
 #[test]
+fn an_only_answer_marked_train_false_is_not_learned() {
+    let learned = |train| {
+        let row = conversation(&[("user", "a", None), ("assistant", "b", train)]);
+        named(TemplateName::Alpaca, None).parts(&row).unwrap().iter().filter(|part| part.is_answer).count()
+    };
+    assert_eq!((learned(None), learned(Some(true)), learned(Some(false))), (1, 1, 0));
+}
+
+#[test]
 fn turns_marked_train_false_are_read_and_not_learned() {
     let row = conversation(&[
         ("user", "a", None),

@@ -52,6 +52,13 @@ fn check_supported<'a>(path: &Path, json: &'a Value) -> Result<&'a str> {
     if activation != "silu" {
         return Err(Error::unsupported(path, format!("`hidden_act` is `{activation}`: only silu is supported")));
     }
+    let rotated = rope(json, "partial_rotary_factor").or_else(|| json.get("partial_rotary_factor"));
+    if let Some(share) = rotated.and_then(Value::as_f64).filter(|share| *share != 1.0) {
+        return Err(Error::unsupported(
+            path,
+            format!("`partial_rotary_factor` is {share}: only heads that are rotated whole are supported"),
+        ));
+    }
     if json.get("quantization_config").is_some_and(|value| !value.is_null()) {
         return Err(Error::unsupported(
             path,
@@ -178,6 +185,8 @@ mod tests {
             ("model_type", json!("gemma"), "`gemma`"),
             ("hidden_act", json!("gelu"), "`gelu`"),
             ("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "`yarn`"),
+            ("partial_rotary_factor", json!(0.5), "`partial_rotary_factor` is 0.5"),
+            ("rope_parameters", json!({"partial_rotary_factor": 0.25}), "`partial_rotary_factor` is 0.25"),
             ("num_key_value_heads", json!(3), "key-value"),
             ("vocab_size", json!(u64::MAX), "impossible"),
             ("num_hidden_layers", json!(1 << 20), "at most 4096"),
