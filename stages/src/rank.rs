@@ -125,6 +125,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::lora_train::Card;
     use crate::text::fixture::tiny_llama;
 
     fn told(prefix: &str, inputs: &PreviewInputs) -> Result<(), String> {
@@ -167,11 +168,7 @@ mod tests {
             inputs.ports.insert(port.into(), vec![(port.into(), path.into())]);
         }
         assert!(told("", &inputs).unwrap_err().starts_with("prompt `r7`: a conversation of several turns"));
-        std::fs::write(
-            folder.path().join("watershed.json"),
-            "{\"template\": \"chatml\", \"system\": null, \"max_len\": 64, \"tokenizer\": \"\", \"base\": \"\"}",
-        )
-        .unwrap();
+        Card::write_of(folder.path(), "chatml");
         assert_eq!(told("", &inputs), Ok(()));
     }
 }

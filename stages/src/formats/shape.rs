@@ -90,7 +90,7 @@ impl Format {
 
     /// Returns the format of one record of a file whose first one is `settled`: under `detect` a file may hold several, as one
     /// that was mixed of conversations and Alpaca rows does.
-    pub fn of(self, fields: &Fields, settled: Format, columns: &Columns) -> Format {
+    pub(super) fn of(self, fields: &Fields, settled: Format, columns: &Columns) -> Format {
         if self == Format::Detect { self.settle(fields, columns).unwrap_or(settled) } else { settled }
     }
 

@@ -44,6 +44,7 @@ fn longest(rows: &[Example], template: &Template, tokenizer: &Tokenizer) -> usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lora_train::Card;
     use crate::text::fixture::{ids, reference, tiny_llama};
 
     #[test]
@@ -64,11 +65,7 @@ mod tests {
         let all = (1..=count).map(|row| shown(&inputs, PeekRow::Number(row)).ids.len());
         assert_eq!(Some(shown(&inputs, PeekRow::Worst).ids.len()), all.max());
         let adapter = tempfile::tempdir().unwrap();
-        std::fs::write(
-            adapter.path().join("watershed.json"),
-            "{\"template\": \"alpaca_short\", \"system\": null, \"max_len\": 64, \"tokenizer\": \"\", \"base\": \"\"}",
-        )
-        .unwrap();
+        Card::write_of(adapter.path(), "alpaca_short");
         inputs.ports.insert("adapter".into(), vec![("adapter".into(), adapter.path().into())]);
         assert!(!shown(&inputs, PeekRow::Number(1)).text.contains("Below is an instruction"));
     }

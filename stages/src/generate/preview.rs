@@ -53,6 +53,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::lora_train::Card;
     use crate::text::fixture::tiny_llama;
 
     fn told(params: Value, inputs: &PreviewInputs) -> Result<(), String> {
@@ -106,17 +107,9 @@ mod tests {
         assert_eq!(told(json!({}), &inputs), refused);
         let card = folder.path().join("watershed.json");
         bind(&mut inputs, "adapter", folder.path());
-        std::fs::write(
-            &card,
-            "{\"template\": \"chatml\", \"system\": null, \"max_len\": 64, \"tokenizer\": \"\", \"base\": \"\"}",
-        )
-        .unwrap();
+        Card::write_of(folder.path(), "chatml");
         assert_eq!(told(json!({}), &inputs), Ok(()));
-        std::fs::write(
-            &card,
-            "{\"template\": \"alpaca_short\", \"system\": null, \"max_len\": 64, \"tokenizer\": \"\", \"base\": \"\"}",
-        )
-        .unwrap();
+        Card::write_of(folder.path(), "alpaca_short");
         assert_eq!(told(json!({}), &inputs), refused);
         std::fs::write(&card, "{").unwrap();
         assert!(told(json!({}), &inputs).unwrap_err().contains("watershed.json` is damaged"));

@@ -77,6 +77,16 @@ impl Card {
     }
 }
 
+#[cfg(test)]
+impl Card {
+    /// Writes the card of an adapter that was trained with this template, for tests of what reads one.
+    pub(crate) fn write_of(folder: &Path, template: &str) {
+        let template = serde_json::from_value(template.into()).unwrap();
+        let card = Card { template, system: None, max_len: 64, tokenizer: String::new(), base: String::new() };
+        fs::write(folder.join(CARD), serde_json::to_string(&card).unwrap()).unwrap();
+    }
+}
+
 fn shown(template: &TemplateChoice) -> String {
     let name = serde_json::to_value(template).ok().and_then(|value| value.as_str().map(str::to_owned));
     name.map_or_else(|| "a `template` of its own".into(), |name| format!("`template: {name}`"))

@@ -67,7 +67,7 @@ fn of_rows(params: &LoraTrain, inputs: &PreviewInputs, base: &Path, train: &Path
     }
     lints::of_settings(&mut preview, params, inputs);
     tell_origin(&mut preview, params, inputs, origin.as_ref(), &data.tokenizer)?;
-    let tokens = memory::tokens_at_once(params, MicroBatch::default(), memory::AT_ONCE[0], &data.lengths());
+    let tokens = memory::tokens_at_once(params, MicroBatch::default(), memory::ON_PROCESSOR, &data.lengths());
     let need = memory::Need::of(params, config, tokens);
     (preview.cost.seconds, preview.cost.bytes) =
         (Some(cost::seconds(params, data, config)), Some(need.fixed + need.kept));

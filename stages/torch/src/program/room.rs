@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 use watershed_engine::{Job, StageError};
-use watershed_stages::lora_train::memory::{AT_ONCE, Need, tokens_at_once};
+use watershed_stages::lora_train::memory::{Need, ON_GPU, ON_PROCESSOR, tokens_at_once};
 use watershed_stages::lora_train::{Checkpointing, LoraTrain, LoraTrainRun, MicroBatch};
 use watershed_stages::text::batch::{self, LossNorm};
 use watershed_torch::Error;
@@ -35,7 +35,7 @@ impl Room {
     pub fn new(params: &LoraTrain, run: &LoraTrainRun, job: &Job, lengths: &[usize]) -> Room {
         Room {
             choice: run.micro_batch,
-            budget: AT_ONCE[usize::from(job.spec().limits.device == "cuda")],
+            budget: if job.spec().limits.device == "cuda" { ON_GPU } else { ON_PROCESSOR },
             shortest: lengths.iter().copied().min().unwrap_or(1).max(1),
             is_fixed: params.loss_norm == LossNorm::MicroMean,
             may_recompute: run.checkpointing == Checkpointing::Auto,
