@@ -10,53 +10,57 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{self, View};
 use serde_json::{Map, Value, json};
 use watershed_engine::StageError;
-use watershed_weights::{Error, LlamaConfig, Merged};
+use watershed_weights::{Error, LlamaConfig, Merged, ModelFiles};
 
 use super::{Dtype, failed};
-use crate::random_model::tokenizer as files;
+use crate::random_model::tokenizer::{self, Named};
 use crate::text::Tokenizer;
 
-/// Writes the folder; `base` is where the model's own files are.
+/// Writes the folder; `files` stand beside the weights.
 ///
 /// # Errors
-/// When something cannot be read, stored or written, or the base's tokenizer has no `tokenizer.json`.
-pub fn write(folder: &Path, base: &Path, merged: &Merged<'_>, dtype: Dtype) -> Result<(), StageError> {
+/// When something cannot be read, stored or written.
+pub fn write(folder: &Path, files: &[Named], merged: &Merged<'_>, dtype: Dtype) -> Result<(), StageError> {
     fs::create_dir(folder).map_err(|e| StageError::io("create", folder, &e))?;
-    if base.is_dir() {
-        of_folder(folder, base, dtype)?;
-    } else {
-        of_gguf(folder, base, merged, dtype)?;
-    }
+    tokenizer::write(folder, files)?;
     weights(&folder.join("model.safetensors"), merged, dtype)
 }
 
+/// Returns the files that stand beside the weights: the base's own, or what its GGUF says in other words. Reads no weight.
+///
+/// # Errors
+/// When a file cannot be read, the base's tokenizer has no `tokenizer.json`, or a `config.json` cannot say what the GGUF does.
+pub fn files(base: &ModelFiles, dtype: Dtype) -> Result<Vec<Named>, StageError> {
+    if base.path().is_dir() { of_folder(base.path(), dtype) } else { of_gguf(base, dtype) }
+}
+
 /// Takes the base's own files, with the type of the numbers changed.
-fn of_folder(folder: &Path, base: &Path, dtype: Dtype) -> Result<(), StageError> {
-    files::copy(base, folder)?;
-    let generation = base.join("generation_config.json");
-    if generation.exists() {
-        let to = folder.join("generation_config.json");
-        fs::copy(&generation, &to).map_err(|e| StageError::io("write", &to, &e))?;
+fn of_folder(base: &Path, dtype: Dtype) -> Result<Vec<Named>, StageError> {
+    let read = |name: &str| fs::read(base.join(name)).map_err(|e| StageError::io("read", &base.join(name), &e));
+    let mut files = tokenizer::files(base)?;
+    if base.join("generation_config.json").exists() {
+        files.push(("generation_config.json", read("generation_config.json")?));
     }
-    let path = base.join("config.json");
-    let bytes = fs::read(&path).map_err(|e| StageError::io("read", &path, &e))?;
-    let config: Map<String, Value> = serde_json::from_slice(&bytes)
-        .map_err(|e| StageError::failed(format!("`{}` is no configuration: {e}", path.display())))?;
-    json_file(&folder.join("config.json"), &stored_as(config, dtype).into())
+    let config: Map<String, Value> = serde_json::from_slice(&read("config.json")?)
+        .map_err(|e| StageError::failed(format!("`{}/config.json` is no configuration: {e}", base.display())))?;
+    files.push(("config.json", pretty(&stored_as(config, dtype).into())));
+    Ok(files)
 }
 
 /// Writes down what a GGUF file says in other words.
-fn of_gguf(folder: &Path, base: &Path, merged: &Merged<'_>, dtype: Dtype) -> Result<(), StageError> {
-    let config = merged.base.config();
+fn of_gguf(files: &ModelFiles, dtype: Dtype) -> Result<Vec<Named>, StageError> {
+    let (base, config) = (files.path(), files.config());
     if config.rope_factors.is_some() {
         let why = "it scales its rotary frequencies by a table, which a config.json cannot say; use `format: gguf`";
         return Err(StageError::failed(format!("`{}`: {why}", base.display())));
     }
     let tokenizer = Tokenizer::open(base)?;
     let json = tokenizer_json(&tokenizer).map_err(|why| StageError::failed(format!("`{}`: {why}", base.display())))?;
-    json_file(&folder.join("tokenizer.json"), &json)?;
-    json_file(&folder.join("tokenizer_config.json"), &tokenizer_config(&tokenizer))?;
-    json_file(&folder.join("config.json"), &stored_as(described(config), dtype).into())
+    Ok(vec![
+        ("tokenizer.json", pretty(&json)),
+        ("tokenizer_config.json", pretty(&tokenizer_config(&tokenizer))),
+        ("config.json", pretty(&stored_as(described(config), dtype).into())),
+    ])
 }
 
 fn stored_as(mut config: Map<String, Value>, dtype: Dtype) -> Map<String, Value> {
@@ -122,9 +126,8 @@ fn tokenizer_config(tokenizer: &Tokenizer) -> Value {
     })
 }
 
-fn json_file(path: &Path, value: &Value) -> Result<(), StageError> {
-    let text = serde_json::to_string_pretty(value).expect("JSON values always serialise");
-    fs::write(path, text + "\n").map_err(|e| StageError::io("write", path, &e))
+fn pretty(value: &Value) -> Vec<u8> {
+    (serde_json::to_string_pretty(value).expect("JSON values always serialise") + "\n").into_bytes()
 }
 
 /// A tensor that is made when its turn to be written comes.

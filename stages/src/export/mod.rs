@@ -9,14 +9,17 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::Value as Json;
 use watershed_engine::fault::ParamFault;
 use watershed_engine::port::{Ports, RecordType};
+use watershed_engine::preview::{Preview, PreviewInputs};
 use watershed_engine::stage::NoRunKeys;
 use watershed_engine::{Job, Stage, StageError};
+use watershed_weights::gguf::Value;
 use watershed_weights::gguf::export::{write_adapter, write_model};
 use watershed_weights::{Adapter, Merged, ModelFiles};
 
+use crate::random_model::tokenizer::Named;
 use crate::text::Tokenizer;
 
 /// Writes a model, with an adapter folded in where there is one, for other programs.
@@ -69,7 +72,7 @@ impl Dtype {
 
 impl Stage for Export {
     const KIND: &'static str = "export";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {
@@ -88,37 +91,65 @@ impl Stage for Export {
         is_odd.then(fault).into_iter().collect()
     }
 
+    fn preview(&self, inputs: &PreviewInputs) -> Result<Preview, StageError> {
+        let Some(base) = inputs.get("base") else { return Ok(Preview::default()) };
+        let base = ModelFiles::open(base).map_err(failed)?;
+        self.beside(&base).map(|_| Preview::default())
+    }
+
     fn run(&self, _run: &NoRunKeys, job: &Job) -> Result<(), StageError> {
-        let path = job.input("base")?;
-        let base = ModelFiles::open(path).map_err(failed)?;
+        let base = ModelFiles::open(job.input("base")?).map_err(failed)?;
         let adapter = job.optional_input("adapter");
         adapter.iter().for_each(|folder| warn_of_another_base(folder, job));
         let adapter = adapter.map(|folder| Adapter::open(folder, base.config()).map_err(failed)).transpose()?;
         let (merged, out) = (Merged { base: &base, adapter: adapter.as_ref() }, job.output("model"));
-        match (self.format, &adapter) {
-            (Format::Hf, _) => folder::write(out, path, &merged, self.dtype),
-            (Format::Gguf, _) => {
-                let tokenizer = if base.gguf().is_some() { Vec::new() } else { tokenizer(path, base.config().vocab)? };
+        match (self.beside(&base)?, &adapter) {
+            (Beside::Files(files), _) => folder::write(out, &files, &merged, self.dtype),
+            (Beside::Metadata(tokenizer), _) => {
                 write_model(out, &merged, &tokenizer, self.dtype.stored()).map_err(failed)
             }
-            (Format::GgufLora, Some(adapter)) => {
+            (Beside::Nothing, Some(adapter)) => {
                 write_adapter(out, &merged, adapter, self.dtype.stored()).map_err(failed)
             }
-            (Format::GgufLora, None) => Err(StageError::failed("`format: gguf_lora` needs an adapter")),
+            (Beside::Nothing, None) => Err(StageError::failed("`format: gguf_lora` needs an adapter")),
         }
     }
 }
 
-fn tokenizer(model: &Path, vocab: usize) -> Result<Vec<(String, watershed_weights::gguf::Value)>, StageError> {
-    let tokenizer = Tokenizer::open(model)?;
+/// What stands beside a model's tensors.
+enum Beside {
+    /// Files of a Hugging Face folder.
+    Files(Vec<Named>),
+    /// The tokenizer as a GGUF file's metadata; empty where the base is one, which keeps its own.
+    Metadata(Vec<(String, Value)>),
+    /// An adapter alone has nothing.
+    Nothing,
+}
+
+impl Export {
+    /// Makes what stands beside the tensors, and reads none of them: all that is refused over a base is refused here, so that
+    /// a preview says it before a training.
+    fn beside(&self, base: &ModelFiles) -> Result<Beside, StageError> {
+        match self.format {
+            Format::Hf => folder::files(base, self.dtype).map(Beside::Files),
+            Format::Gguf if base.gguf().is_some() => Ok(Beside::Metadata(Vec::new())),
+            Format::Gguf => tokenizer(base).map(Beside::Metadata),
+            Format::GgufLora => Ok(Beside::Nothing),
+        }
+    }
+}
+
+fn tokenizer(base: &ModelFiles) -> Result<Vec<(String, Value)>, StageError> {
+    let (path, vocab) = (base.path(), base.config().vocab);
+    let tokenizer = Tokenizer::open(path)?;
     tokenizer.check_fits(vocab)?;
-    tokenizer.to_gguf(vocab).map_err(|why| StageError::failed(format!("`{}`: {why}", model.display())))
+    tokenizer.to_gguf(vocab).map_err(|why| StageError::failed(format!("`{}`: {why}", path.display())))
 }
 
 /// An adapter knows the digest of the base that it was trained on.
 fn warn_of_another_base(adapter: &Path, job: &Job) {
     let Ok(text) = std::fs::read_to_string(adapter.join("watershed.json")) else { return };
-    let card: Value = serde_json::from_str(&text).unwrap_or_default();
+    let card: Json = serde_json::from_str(&text).unwrap_or_default();
     let base = job.inputs("base").first().map(|input| format!("blake3:{}", input.digest));
     if card["base"].as_str().is_some_and(|own| Some(own) != base.as_deref()) {
         job.warn("the adapter was trained on another base; the merged model may be worse than the base");
@@ -146,7 +177,7 @@ mod tests {
     use crate::text::fixture::{ids, reference, tiny_llama};
 
     /// Exports the fixture's model; `with` is the adapter.
-    fn exported(base: &Path, with: Option<&Path>, params: Value) -> Result<(tempfile::TempDir, PathBuf), StageError> {
+    fn exported(base: &Path, with: Option<&Path>, params: Json) -> Result<(tempfile::TempDir, PathBuf), StageError> {
         let folder = tempfile::tempdir().unwrap();
         let adapter = with.map(|adapter| ("adapter", "a", adapter));
         let inputs: Vec<_> = [("base", "b", base)].into_iter().chain(adapter).collect();
@@ -223,6 +254,54 @@ mod tests {
         assert_eq!((file.text("general.type"), file.text("adapter.type")), (Some("adapter"), Some("lora")));
         let odd = Export { format: Format::Hf, dtype: Dtype::Q8 };
         assert_eq!(odd.check()[0].path, "dtype");
+    }
+
+    /// Asserts that preview and run refuse a base alike, and returns what they say.
+    fn refused(base: &Path, params: Export) -> String {
+        let mut inputs = PreviewInputs::default();
+        inputs.ports.insert("base".into(), vec![("base".into(), base.into())]);
+        let told = params.preview(&inputs).unwrap_err().to_string();
+        assert_eq!(exported(base, None, json!(params)).unwrap_err().to_string(), told);
+        told
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_before_anything_runs() {
+        let Some(fixture) = tiny_llama("model") else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let names = std::fs::read_dir(&fixture).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        for name in names {
+            std::fs::copy(fixture.join(&name), folder.path().join(&name)).unwrap();
+        }
+        let file = folder.path().join("tokenizer.json");
+        let mut tokenizer: Json = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        tokenizer["pre_tokenizer"] = json!({"type": "Whitespace"});
+        std::fs::write(&file, tokenizer.to_string()).unwrap();
+        let (hf, gguf) = (Export::default(), Export { format: Format::Gguf, ..Export::default() });
+        assert!(refused(folder.path(), gguf.clone()).contains("splits text in a way that has no name here"));
+        std::fs::remove_file(&file).unwrap();
+        assert!(refused(folder.path(), gguf).contains("a `tokenizer.json` is needed"));
+        assert!(refused(folder.path(), hf).contains("cannot read"));
+    }
+
+    #[test]
+    fn a_gguf_that_a_folder_cannot_say_is_told_before_anything_runs() {
+        let Some(base) = tiny_llama("model") else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("base.gguf");
+        let mut spoken = tokenizer(&ModelFiles::open(&base).unwrap()).unwrap();
+        let model = ("tokenizer.ggml.model".to_string(), Value::Text("llama".into()));
+        spoken.iter_mut().filter(|(key, _)| *key == model.0).for_each(|pair| *pair = model.clone());
+        let base = ModelFiles::open(&base).unwrap();
+        write_model(&file, &Merged { base: &base, adapter: None }, &spoken, Dtype::F16.stored()).unwrap();
+        assert!(refused(&file, Export::default()).contains("its SentencePiece tokenizer cannot be written"));
+        let (_keep, again) = exported(&file, None, json!({"format": "gguf"})).unwrap();
+        assert!(again.exists());
+    }
+
+    #[test]
+    fn a_preview_without_a_base_tells_nothing() {
+        assert_eq!(Export::default().preview(&PreviewInputs::default()).unwrap(), Preview::default());
     }
 
     #[test]

@@ -18,6 +18,9 @@ const NEEDED: [&str; 4] = ["hidden_size", "intermediate_size", "num_hidden_layer
 /// Largest size of any dimension; beyond it a typing error is likelier than a wish.
 const LARGEST: u64 = 1 << 20;
 
+/// Most parameters of a model; LLaMA 2's largest has half as many. Beyond it a typing error is likelier than a wish.
+const MOST_PARAMETERS: u64 = 1 << 37;
+
 /// Returns what is wrong with a config before any file is read.
 pub fn faults(config: &Map<String, Value>) -> Vec<ParamFault> {
     let fault = |name: &str, message: String, help: &str| ParamFault::new(format!("config.{name}"), message, help);
@@ -93,10 +96,16 @@ fn settle(name: &str, value: &mut Value) {
 /// Reads a completed config as the model loader will.
 ///
 /// # Errors
-/// What the loader would refuse: another architecture, impossible sizes.
+/// What the loader would refuse: another architecture, impossible sizes. More parameters than [`MOST_PARAMETERS`].
 pub fn parse(config: &Map<String, Value>) -> Result<LlamaConfig, StageError> {
-    LlamaConfig::of_json(Path::new("config"), &Value::Object(config.clone()))
-        .map_err(|e| StageError::failed(e.to_string()))
+    let shape = LlamaConfig::of_json(Path::new("config"), &Value::Object(config.clone()))
+        .map_err(|e| StageError::failed(e.to_string()))?;
+    match shape.parameters() {
+        0..=MOST_PARAMETERS => Ok(shape),
+        count => Err(StageError::failed(format!(
+            "the model would have {count} parameters: expected at most {MOST_PARAMETERS}; correct the sizes"
+        ))),
+    }
 }
 
 /// Fills in what follows from the tokenizer and from Hugging Face's defaults for LLaMA.

@@ -51,7 +51,7 @@ impl Stage for RandomModel {
         let shape = config::parse(&config)?;
         let std = config.get("initializer_range").and_then(Value::as_f64).unwrap_or(weights::STD);
         fs::create_dir(folder).map_err(|e| StageError::io("create", folder, &e))?;
-        tokenizer::copy(source, folder)?;
+        tokenizer::write(folder, &tokenizer::files(source)?)?;
         write_json(&folder.join("generation_config.json"), &generation(&config))?;
         write_json(&folder.join("config.json"), &config.into())?;
         weights::write(
@@ -160,6 +160,20 @@ mod tests {
         assert_eq!(with("num_hidden_layers", json!(0)), ["config.num_hidden_layers"]);
         assert_eq!(with("model_type", json!("gpt2")), ["config"]);
         assert_eq!(with("initializer_range", json!(-1)), ["config.initializer_range"]);
+        assert_eq!(with("vocab_size", json!(1 << 20)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_model_of_more_parameters_than_any_is_refused_before_and_when_it_is_made() {
+        let mut config = tiny();
+        config["hidden_size"] = json!(409_600);
+        config["intermediate_size"] = json!(1 << 20);
+        let fault = &(Kind::of::<RandomModel>().check)(&json!({"config": config}))[0];
+        assert!(fault.message.contains("137438953472"), "{}", fault.message);
+        let mut config = tiny();
+        (config["num_attention_heads"], config["head_dim"]) = (json!(1 << 20), json!(1 << 20));
+        (config["hidden_size"], config["num_hidden_layers"]) = (json!(1 << 20), json!(4096));
+        assert!(model(json!({"config": config})).unwrap_err().to_string().contains("137438953472"));
     }
 
     #[test]

@@ -46,20 +46,31 @@ impl Vocabulary {
     }
 }
 
-/// Copies the tokenizer's files into the model's folder.
+/// A file's name in its folder, and its bytes.
+pub type Named = (&'static str, Vec<u8>);
+
+/// Reads the tokenizer's files.
 ///
 /// # Errors
-/// When a file cannot be copied.
-pub fn copy(source: &Path, folder: &Path) -> Result<(), StageError> {
-    for name in FILES {
+/// When one cannot be read.
+pub fn files(source: &Path) -> Result<Vec<Named>, StageError> {
+    let is_there = |name: &&str| *name == FILES[0] || (source.is_dir() && source.join(name).exists());
+    let read = |name: &'static str| {
         let from = if name == FILES[0] { file(source) } else { source.join(name) };
-        if name == FILES[0] || (source.is_dir() && from.exists()) {
-            let bytes = fs::read(&from).map_err(|e| StageError::io("read", &from, &e))?;
-            let to = folder.join(name);
-            fs::write(&to, bytes).map_err(|e| StageError::io("write", &to, &e))?;
-        }
-    }
-    Ok(())
+        Ok((name, fs::read(&from).map_err(|e| StageError::io("read", &from, &e))?))
+    };
+    FILES.into_iter().filter(is_there).map(read).collect()
+}
+
+/// Writes files into the model's folder.
+///
+/// # Errors
+/// When one cannot be written.
+pub fn write(folder: &Path, files: &[Named]) -> Result<(), StageError> {
+    files.iter().try_for_each(|(name, bytes)| {
+        let to = folder.join(name);
+        fs::write(&to, bytes).map_err(|e| StageError::io("write", &to, &e))
+    })
 }
 
 fn file(source: &Path) -> PathBuf {

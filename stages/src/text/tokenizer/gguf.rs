@@ -1,14 +1,12 @@
 //! The tokenizer inside a GGUF file: `gpt2` (byte-level BPE) or `llama` (SentencePiece).
 
 use watershed_weights::Gguf;
-use watershed_weights::gguf::Value;
+use watershed_weights::gguf::{END_KEYS, Value};
 
+use super::bpe::{self, CONTROL, USER_DEFINED};
 use super::special::Special;
 use super::spm::Spm;
-use super::{Tokenizer, bpe};
-
-/// `tokenizer.ggml.token_type` of control and user-defined tokens.
-const WHOLE: [i32; 2] = [3, 4];
+use super::{Tokenizer, Whole};
 
 /// Reads the tokenizer of a GGUF file.
 ///
@@ -24,7 +22,8 @@ pub fn read(file: &Gguf) -> Result<Tokenizer, String> {
             let pre = file.text("tokenizer.ggml.pre").unwrap_or("default");
             let digest = digest_of(&[&tokens, &merges, &[pre.to_string()]]);
             let fast = bpe::build(&tokens, &merges, &kinds, pre)?;
-            Ok(Tokenizer::of_fast(fast, special(file, false), chat, digest))
+            let adds_bos = bpe::split(pre).is_some_and(|split| split.adds_bos);
+            Ok(Tokenizer::of_fast(fast, special(file, adds_bos), chat, digest))
         }
         Some("llama") => Ok(sentence_piece(file, tokens, &kinds, chat)),
         other => Err(format!(
@@ -38,9 +37,10 @@ fn sentence_piece(file: &Gguf, tokens: Vec<String>, kinds: &[i32], chat: Option<
     let scores: Vec<f32> = numbers(file, "scores").into_iter().map(|score| score as f32).collect();
     let written: Vec<String> = scores.iter().map(f32::to_string).collect();
     let digest = digest_of(&[&tokens, &written]);
-    let is_whole = |id: &u32| kinds.get(*id as usize).is_some_and(|kind| WHOLE.contains(kind));
-    let whole = (0u32..).zip(&tokens).filter(|(id, text)| is_whole(id) && !text.is_empty());
-    let whole = whole.map(|(id, text)| (text.clone(), id)).collect();
+    let is_whole = |text: &str, kind: i32| matches!(kind, CONTROL | USER_DEFINED) && !text.is_empty();
+    let whole = (0u32..).zip(&tokens).zip(kinds).filter(|((_, text), kind)| is_whole(text, **kind));
+    let whole =
+        whole.map(|((id, text), kind)| Whole { text: text.clone(), id, is_control: *kind == CONTROL }).collect();
     let unknown = number(file, "unknown_token_id").unwrap_or(0);
     let prefix = flag(file, "add_space_prefix").unwrap_or(true);
     let size = tokens.len();
@@ -48,9 +48,10 @@ fn sentence_piece(file: &Gguf, tokens: Vec<String>, kinds: &[i32], chat: Option<
     Tokenizer::of_spm(spm, whole, special(file, true), chat, size, digest)
 }
 
-/// Returns the ids with a meaning; without a flag, SentencePiece texts begin with the beginning token and BPE texts do not.
+/// Returns the ids with a meaning. `adds_bos` counts where the file has no flag: llama.cpp lets SentencePiece texts begin with
+/// the beginning token, and of BPE texts those of some splits.
 fn special(file: &Gguf, adds_bos: bool) -> Special {
-    let stops = ["eos_token_id", "eot_token_id"].into_iter().filter_map(|key| number(file, key));
+    let stops = END_KEYS.into_iter().filter_map(|key| number(file, key));
     Special::new(number(file, "bos_token_id"), flag(file, "add_bos_token").unwrap_or(adds_bos), stops)
 }
 

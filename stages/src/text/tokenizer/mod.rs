@@ -34,7 +34,14 @@ pub struct Tokenizer {
 
 enum Model {
     Fast(Box<tokenizers::Tokenizer>),
-    Spm { spm: Spm, whole: Vec<(String, u32)> },
+    Spm { spm: Spm, whole: Vec<Whole> },
+}
+
+/// A token of a SentencePiece vocabulary that is never taken apart.
+struct Whole {
+    text: String,
+    id: u32,
+    is_control: bool,
 }
 
 impl Tokenizer {
@@ -88,7 +95,7 @@ impl Tokenizer {
 
     fn of_spm(
         spm: Spm,
-        whole: Vec<(String, u32)>,
+        whole: Vec<Whole>,
         special: Special,
         chat: Option<String>,
         size: usize,
@@ -176,6 +183,12 @@ impl Tokenizer {
         Ok(tokens)
     }
 
+    /// Returns the id of a text that is a sign as a whole, such as `</s>`.
+    pub fn sign(&self, text: &str) -> Option<u32> {
+        let ids = self.more(text).ok()?;
+        ids.first().copied().filter(|id| ids.len() == 1 && self.is_control(*id))
+    }
+
     /// Says whether a token is no text but a sign, such as the end of a turn.
     pub fn is_control(&self, id: u32) -> bool {
         self.control.contains(&id)
@@ -191,18 +204,19 @@ impl Tokenizer {
         }
     }
 
-    /// Returns the text of ids, special tokens left out.
+    /// Returns the text of ids, control tokens left out.
     pub fn decode(&self, ids: &[u32]) -> String {
         match &self.model {
             Model::Fast(fast) => fast.decode(ids, true).unwrap_or_default(),
             Model::Spm { spm, whole } => {
-                let plain: Vec<u32> = ids.iter().copied().filter(|id| whole.iter().all(|(_, w)| w != id)).collect();
+                let is_control = |id: &u32| whole.iter().any(|token| token.is_control && token.id == *id);
+                let plain: Vec<u32> = ids.iter().copied().filter(|id| !is_control(id)).collect();
                 spm.decode(&plain)
             }
         }
     }
 
-    /// Returns the text of ids, special tokens spelled out.
+    /// Returns the text of ids, control tokens spelled out.
     pub fn shown(&self, ids: &[u32]) -> String {
         match &self.model {
             Model::Fast(fast) => fast.decode(ids, false).unwrap_or_default(),
@@ -307,7 +321,7 @@ fn control(model: &Model, special: &Special) -> HashSet<u32> {
             let added = fast.get_added_tokens_decoder();
             added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect()
         }
-        Model::Spm { whole, .. } => whole.iter().map(|(_, id)| *id).collect(),
+        Model::Spm { whole, .. } => whole.iter().filter(|token| token.is_control).map(|token| token.id).collect(),
     };
     own.into_iter().chain(special.stops.iter().copied()).chain(special.bos).collect()
 }
@@ -316,25 +330,25 @@ fn unusable(path: &Path, why: impl std::fmt::Display) -> StageError {
     StageError::failed(format!("cannot read the tokenizer of `{}`: {why}", path.display()))
 }
 
-/// Cuts control tokens out first, then merges what lies between; a space is put before each run, as llama.cpp does.
-fn encode_spm(spm: &Spm, whole: &[(String, u32)], text: &str, at_start: bool) -> Vec<u32> {
+/// Cuts whole tokens out first, then merges what lies between; a space is put before each run, as llama.cpp does.
+fn encode_spm(spm: &Spm, whole: &[Whole], text: &str, at_start: bool) -> Vec<u32> {
     let mut ids = Vec::new();
     let mut rest = text;
     let mut at_start = at_start;
-    while let Some((place, token, id)) = first_of(whole, rest) {
+    while let Some((place, token)) = first_of(whole, rest) {
         ids.extend(spm.encode(&rest[..place], at_start));
-        ids.push(id);
-        rest = &rest[place + token..];
+        ids.push(token.id);
+        rest = &rest[place + token.text.len()..];
         at_start = true;
     }
     ids.extend(spm.encode(rest, at_start));
     ids
 }
 
-/// Returns place, length and id of the first whole token in `text`; of several at one place the longest.
-fn first_of(whole: &[(String, u32)], text: &str) -> Option<(usize, usize, u32)> {
-    let found = whole.iter().filter_map(|(token, id)| Some((text.find(token.as_str())?, token.len(), *id)));
-    found.min_by_key(|(place, len, _)| (*place, std::cmp::Reverse(*len)))
+/// Returns the first whole token in `text` and its place; of several at one place the longest.
+fn first_of<'a>(whole: &'a [Whole], text: &str) -> Option<(usize, &'a Whole)> {
+    let found = whole.iter().filter_map(|token| Some((text.find(&token.text)?, token)));
+    found.min_by_key(|(place, token)| (*place, std::cmp::Reverse(token.text.len())))
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Special {
     pub eos: Option<u32>,
     /// Every id that ends generation, `eos` first.
     pub stops: Vec<u32>,
+    /// Which file of the model knows another end than the tokenizer, in words.
+    pub disagreement: Option<String>,
 }
 
 impl Special {
@@ -31,21 +33,37 @@ impl Special {
         let bos =
             token(&own, "bos_token", tokenizer).or(first).or_else(|| ids(&model, "bos_token_id").first().copied());
         let add_bos = own.get("add_bos_token").and_then(Value::as_bool).unwrap_or(first.is_some());
-        let eos = token(&own, "eos_token", tokenizer).into_iter();
-        let stops = eos.chain(ids(&generation, "eos_token_id")).chain(ids(&model, "eos_token_id"));
-        Special::new(bos, add_bos, stops)
+        let eos = token(&own, "eos_token", tokenizer);
+        let ends = [("generation_config.json", generation), ("config.json", model)];
+        let ends = ends.map(|(name, file)| (name, ids(&file, "eos_token_id")));
+        let disagreement = eos.and_then(|eos| disagreement(eos, &ends));
+        let stops = eos.into_iter().chain(ends.into_iter().flat_map(|(_, ids)| ids));
+        Special { disagreement, ..Special::new(bos, add_bos, stops) }
     }
 
-    /// Joins ids that stand in one file; the first of `stops` is the end of a text.
+    /// Joins ids that stand in one file; the first of `stops` is the end of a text. What texts begin with ends one only where
+    /// nothing else does.
     pub fn new(bos: Option<u32>, add_bos: bool, stops: impl IntoIterator<Item = u32>) -> Special {
         let mut unique: Vec<u32> = Vec::new();
         for id in stops {
-            if !unique.contains(&id) && (Some(id) != bos || !add_bos) {
+            if !unique.contains(&id) {
                 unique.push(id);
             }
         }
-        Special { bos, add_bos: add_bos && bos.is_some(), eos: unique.first().copied(), stops: unique }
+        let is_beginning = |id: &u32| add_bos && Some(*id) == bos;
+        if !unique.iter().all(is_beginning) {
+            unique.retain(|id| !is_beginning(id));
+        }
+        let (add_bos, eos) = (add_bos && bos.is_some(), unique.first().copied());
+        Special { bos, add_bos, eos, stops: unique, disagreement: None }
     }
+}
+
+/// Names the first file whose ends are without the tokenizer's `eos`.
+fn disagreement(eos: u32, ends: &[(&str, Vec<u32>)]) -> Option<String> {
+    let (name, ids) = ends.iter().find(|(_, ids)| !ids.is_empty() && !ids.contains(&eos))?;
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    Some(format!("the tokenizer ends texts with token {eos}, `{name}` with {}", ids.join(", ")))
 }
 
 /// Returns the id that the post-processor puts before a text.
@@ -97,6 +115,23 @@ mod tests {
         let special = Special::new(Some(1), true, [2, 1, 2, 7]);
         assert_eq!(special.stops, [2, 7]);
         assert_eq!(special.eos, Some(2));
+    }
+
+    #[test]
+    fn a_beginning_that_is_the_only_end_stays_one() {
+        let special = Special::new(Some(1), true, [1, 1]);
+        assert_eq!((special.eos, special.stops), (Some(1), vec![1]));
+    }
+
+    #[test]
+    fn a_file_that_knows_another_end_is_named() {
+        let found = |generation: &[u32], model: &[u32]| {
+            disagreement(2, &[("generation_config.json", generation.to_vec()), ("config.json", model.to_vec())])
+        };
+        assert_eq!(found(&[5, 2], &[2]), None);
+        assert_eq!(found(&[], &[]), None);
+        let words = "the tokenizer ends texts with token 2, `config.json` with 0, 1";
+        assert_eq!(found(&[2], &[0, 1]).as_deref(), Some(words));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Ids of the fixtures in every kind of file, and what is made still on opening.
 
+use watershed_weights::gguf::Value;
+
 use super::*;
 use crate::text::fixture::{beginning, ids, reference, tiny_llama};
 
@@ -69,6 +71,62 @@ fn continuation_is_the_text_itself() {
     assert_eq!(ids, whole);
 }
 
+/// Opens the tokenizer of a GGUF file that holds these tokens, of these kinds, and what else `more` says.
+fn of_gguf(model: &str, tokens: &[(&str, i64)], more: &[(&str, Value)]) -> Tokenizer {
+    let list = |of: &dyn Fn(&(&str, i64)) -> Value| Value::List(tokens.iter().map(of).collect());
+    let own = [
+        ("model", Value::Text(model.into())),
+        ("tokens", list(&|(text, _)| Value::Text((*text).into()))),
+        ("token_type", list(&|(_, kind)| Value::Signed(*kind))),
+        ("merges", Value::List(Vec::new())),
+    ];
+    let key = |(name, value): &(&str, Value)| (format!("tokenizer.ggml.{name}"), value.clone());
+    let metadata: Vec<_> = own.iter().chain(more).map(key).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    watershed_weights::gguf::write::write(&path, &metadata, &[], |_| Ok(Vec::new())).unwrap();
+    Tokenizer::open(&path).unwrap()
+}
+
+#[test]
+fn the_split_decides_on_a_beginning_where_the_file_does_not() {
+    let adds = |pre: &str, flag: Option<bool>| {
+        let mut more = vec![("pre", Value::Text(pre.into())), ("bos_token_id", Value::Unsigned(1))];
+        more.extend(flag.map(|flag| ("add_bos_token", Value::Bool(flag))));
+        of_gguf("gpt2", &[("a", 1), ("<s>", 3)], &more).start("a").unwrap() == [1, 0]
+    };
+    for (pre, own) in [
+        ("llama-bpe", true),
+        ("llama3", true),
+        ("llama-v3", true),
+        ("smollm", false),
+        ("gpt-2", false),
+        ("qwen2", false),
+    ] {
+        let by_flag = [None, Some(true), Some(false)].map(|flag| adds(pre, flag));
+        assert_eq!(by_flag, [own, true, false], "{pre}");
+    }
+}
+
+#[test]
+fn all_three_ends_of_a_gguf_stop_an_answer() {
+    let ends = ["eos", "eot", "eom"].map(|name| format!("{name}_token_id"));
+    let mut more = vec![("pre", Value::Text("gpt-2".into()))];
+    more.extend(ends.iter().zip([2, 1, 3]).map(|(key, id)| (key.as_str(), Value::Unsigned(id))));
+    let tokenizer = of_gguf("gpt2", &[("a", 1), ("<b>", 3), ("<c>", 3), ("<d>", 3)], &more);
+    assert_eq!((tokenizer.special().eos, tokenizer.special().stops.as_slice()), (Some(2), [2, 1, 3].as_slice()));
+}
+
+#[test]
+fn what_users_added_to_sentence_piece_stays_whole_and_is_text() {
+    let tokens = [("<unk>", 2), ("a", 1), ("<sign>", 3), ("<word>", 4)];
+    let tokenizer = of_gguf("llama", &tokens, &[("add_space_prefix", Value::Bool(false))]);
+    let ids = tokenizer.bare("a<sign><word>a").unwrap();
+    assert_eq!(ids, [1, 2, 3, 1]);
+    assert_eq!(tokenizer.decode(&ids), "a<word>a");
+    assert_eq!([1, 2, 3].map(|id| tokenizer.is_control(id)), [false, true, false]);
+}
+
 #[test]
 fn small_model_and_large_tokenizer_do_not_fit() {
     let Some(folder) = tiny_llama("model") else { return };
@@ -93,4 +151,16 @@ fn bpe_dropout_is_left_to_the_training_that_wanted_it() {
     assert_eq!(dropping.start(text).unwrap(), still.start(text).unwrap());
     let exported: serde_json::Value = serde_json::from_str(&dropping.to_json().unwrap()).unwrap();
     assert!(exported["model"]["dropout"].is_null());
+}
+
+#[test]
+fn a_sign_is_one_control_token_and_nothing_beside() {
+    let Some(folder) = tiny_llama("model") else { return };
+    let tokenizer = Tokenizer::open(&folder).unwrap();
+    let eos = tokenizer.eos().unwrap();
+    let text = tokenizer.text_of(eos);
+    assert_eq!(tokenizer.sign(&text), Some(eos));
+    for other in ["a".to_string(), format!("a{text}"), format!("{text}{text}"), String::new()] {
+        assert_eq!(tokenizer.sign(&other), None, "{other:?}");
+    }
 }

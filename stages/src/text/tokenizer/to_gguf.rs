@@ -1,12 +1,13 @@
 //! A `tokenizer.json` in GGUF's words: tokens, kinds of token, merges, and the name of the split before merging.
 //!
 //! Follows llama.cpp `convert_hf_to_gguf.py` (`_set_vocab_gpt2`). A split that has no name there, and a vocabulary that is not
-//! byte-level BPE, are refused: written under a wrong name they would give plausible ids and a quietly worse model.
+//! byte-level BPE, are refused: written under a wrong name they would give plausible ids and a quietly worse model. An NFC
+//! normaliser is left out, as it is there: from a GGUF, text that is not composed (`e` and an accent) gets other ids than it had.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
-use watershed_weights::gguf::Value;
+use watershed_weights::gguf::{END_KEYS, Value};
 
 use super::{Special, bpe};
 
@@ -26,7 +27,9 @@ pub fn metadata(
     vocab: usize,
 ) -> Result<Vec<(String, Value)>, String> {
     let pre = split(json)?;
+    check_added(json)?;
     let (tokens, kinds) = tokens(json, vocab);
+    check_ends(&special.stops, &tokens)?;
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let mut all = vec![
         (key("model"), Value::Text("gpt2".into())),
@@ -38,10 +41,34 @@ pub fn metadata(
     ];
     let id = |name: &str, id: Option<u32>| id.map(|id| (key(name), Value::Unsigned(u64::from(id))));
     all.extend(id("bos_token_id", special.bos));
-    all.extend(id("eos_token_id", special.eos));
-    all.extend(id("eot_token_id", special.stops.get(1).copied()));
+    all.extend(END_KEYS.iter().zip(&special.stops).filter_map(|(name, end)| id(name, Some(*end))));
     all.extend(chat.map(|text| ("tokenizer.chat_template".to_string(), Value::Text(text.into()))));
     Ok(all)
+}
+
+/// llama.cpp also ends at tokens of certain texts (`<|im_end|>`), but that list is its own and changes.
+fn check_ends(stops: &[u32], tokens: &[Value]) -> Result<(), String> {
+    if stops.len() <= END_KEYS.len() {
+        return Ok(());
+    }
+    let text = |id: &u32| tokens.get(*id as usize).and_then(Value::as_text).unwrap_or_default();
+    let texts: Vec<String> = stops.iter().map(|id| format!("`{}`", text(id))).collect();
+    Err(format!(
+        "its answers end at {}, and GGUF has words for {} of them; use `format: hf`, or take some out of `eos_token_id` in \
+         generation_config.json",
+        texts.join(", "),
+        END_KEYS.len()
+    ))
+}
+
+/// Added tokens that take the spaces beside them, or that are none inside a word, would give other ids.
+fn check_added(json: &Json) -> Result<(), String> {
+    let mut added = json["added_tokens"].as_array().into_iter().flatten();
+    let rule = |token: &Json| ["lstrip", "rstrip", "single_word"].into_iter().find(|rule| token[rule] == true);
+    added.find_map(|token| Some((token, rule(token)?))).map_or(Ok(()), |(token, rule)| {
+        let text = token["content"].as_str().unwrap_or_default();
+        Err(format!("its added token `{text}` has `{rule}: true`, which GGUF cannot say; use `format: hf`"))
+    })
 }
 
 /// Returns GGUF's name of the split before merging.
@@ -56,8 +83,9 @@ fn split(json: &Json) -> Result<&'static str, String> {
     }
     let ignores = model["ignore_merges"] == true;
     let own = plain(&json["pre_tokenizer"]);
-    let is_own =
-        |name: &&&str| bpe::split(name).is_some_and(|(known, merges)| plain(&known) == own && merges == ignores);
+    let is_own = |name: &&&str| {
+        bpe::split(name).is_some_and(|known| plain(&known.pre_tokenizer) == own && known.ignore_merges == ignores)
+    };
     bpe::NAMES.iter().find(is_own).copied().ok_or_else(|| {
         format!(
             "its tokenizer splits text in a way that has no name here (known: {}); use `format: hf`",
@@ -126,6 +154,26 @@ mod tests {
         assert_eq!(get("ggml.tokens"), Some(texts(&["a", "b", "</s>", "ab", "<x>", "[PAD5]"])));
         assert_eq!(get("token_type"), Some(Value::List([1, 1, 3, 1, 4, 5].map(Value::Signed).to_vec())));
         assert_eq!((get("merges"), get("pre")), (Some(texts(&["a b"])), Some(Value::Text("gpt-2".into()))));
+    }
+
+    #[test]
+    fn three_ends_are_written_and_a_fourth_is_refused_by_name() {
+        let written = |stops: &[u32]| metadata(&file(), &Special::new(None, false, stops.iter().copied()), None, 6);
+        let all = written(&[2, 4, 0]).unwrap();
+        let get = |name: &str| all.iter().find(|(key, _)| key.ends_with(name)).and_then(|(_, id)| id.as_u64());
+        assert_eq!(END_KEYS.map(get), [Some(2), Some(4), Some(0)]);
+        let error = written(&[2, 4, 0, 3]).unwrap_err();
+        assert!(error.starts_with("its answers end at `</s>`, `<x>`, `a`, `ab`, and GGUF has words for 3"), "{error}");
+    }
+
+    #[test]
+    fn an_added_token_with_rules_of_its_own_is_refused_by_name() {
+        for rule in ["lstrip", "rstrip", "single_word"] {
+            let mut file = file();
+            file["added_tokens"][1][rule] = json!(true);
+            let error = metadata(&file, &Special::default(), None, 6).unwrap_err();
+            assert!(error.starts_with(&format!("its added token `<x>` has `{rule}: true`")), "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! GGUF metadata as llama.cpp writes it.
 
 use super::LlamaConfig;
-use crate::gguf::Value;
+use crate::gguf::{END_KEYS, Value};
 use crate::{Error, Gguf, Result};
 
 /// Returns the configuration of a GGUF file.
@@ -51,14 +51,26 @@ fn check_supported(gguf: &Gguf) -> Result<&str> {
     if gguf.unsigned(&format!("{arch}.expert_count")).is_some_and(|count| count > 0) {
         return Err(Error::unsupported(gguf.path(), "mixtures of experts are not supported: give a dense model"));
     }
-    let scaling = gguf.text(&format!("{arch}.rope.scaling.type")).unwrap_or("none");
-    if scaling != "none" {
-        return Err(Error::unsupported(
+    match scaling(gguf, arch) {
+        Some(scaling) => Err(Error::unsupported(
             gguf.path(),
-            format!("rotary scaling `{scaling}` is not supported: none and llama3 are"),
-        ));
+            format!("rotary scaling {scaling} is not supported: none and llama3 are; give another base"),
+        )),
+        None => Ok(arch),
     }
-    Ok(arch)
+}
+
+/// Names the scaling of rotary frequencies that the metadata asks for. Without a type a factor is a linear one, and a factor of
+/// 0 is none (llama.cpp, `load_hparams`); type `none` overrules any factor.
+fn scaling(gguf: &Gguf, arch: &str) -> Option<String> {
+    let kind = gguf.text(&format!("{arch}.rope.scaling.type")).unwrap_or("linear");
+    if kind != "linear" {
+        return (kind != "none").then(|| format!("`{kind}`"));
+    }
+    // the second is the first's old name
+    let keys = ["rope.scaling.factor", "rope.scale_linear"].map(|key| format!("{arch}.{key}"));
+    let (key, factor) = keys.iter().find_map(|key| Some((key, gguf.get(key)?.as_f64()?)))?;
+    (factor != 0.0 && factor != 1.0).then(|| format!("`linear` (`{key}` is {})", as_written(factor)))
 }
 
 /// Longer sequences than a sliding window would need another mask, so the window is the limit; 0 switches it off.
@@ -92,8 +104,7 @@ fn id(gguf: &Gguf, key: &str) -> Option<u32> {
 }
 
 fn end_ids(gguf: &Gguf) -> Vec<u32> {
-    let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
-    let mut ids: Vec<u32> = keys.iter().filter_map(|key| id(gguf, key)).collect();
+    let mut ids: Vec<u32> = END_KEYS.iter().filter_map(|key| id(gguf, &format!("tokenizer.ggml.{key}"))).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
@@ -108,5 +119,47 @@ mod tests {
         assert_eq!(positions(Some(32_768), Some(4096)), 4096);
         assert_eq!(positions(Some(32_768), Some(0)), 32_768);
         assert_eq!(positions(None, None), 2048);
+    }
+
+    /// Opens a file of metadata alone.
+    fn with(metadata: &[(&str, Value)]) -> (tempfile::TempDir, Gguf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.gguf");
+        let metadata: Vec<_> = metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        crate::gguf::write::write(&path, &metadata, &[], |_| Ok(Vec::new())).unwrap();
+        let gguf = Gguf::open(&path).unwrap();
+        (folder, gguf)
+    }
+
+    #[test]
+    fn a_rotary_factor_is_refused_whether_its_type_is_named_or_not() {
+        let (text, number) = (|text: &str| Value::Text(text.into()), Value::Float);
+        let kind = "llama.rope.scaling.type";
+        let (factor, old) = ("llama.rope.scaling.factor", "llama.rope.scale_linear");
+        for (metadata, word) in [
+            (vec![(factor, number(4.0))], "`linear` (`llama.rope.scaling.factor` is 4)"),
+            (vec![(kind, text("linear")), (factor, number(4.0))], "`linear` (`llama.rope.scaling.factor` is 4)"),
+            (vec![(old, number(0.5))], "`linear` (`llama.rope.scale_linear` is 0.5)"),
+            (vec![(kind, text("yarn"))], "`yarn`"),
+            (vec![(factor, number(1.0))], ""),
+            (vec![(factor, number(0.0)), (old, number(4.0))], ""),
+            (vec![(kind, text("linear"))], ""),
+            (vec![(kind, text("none")), (factor, number(4.0))], ""),
+        ] {
+            let whole = [&[("general.architecture", text("llama"))], metadata.as_slice()].concat();
+            let (_folder, gguf) = with(&whole);
+            match check_supported(&gguf) {
+                Ok(_) => assert_eq!(word, "", "{metadata:?}"),
+                Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{metadata:?}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_end_of_the_metadata_is_one_of_the_configuration() {
+        let ids = [("eos", 9), ("eot", 7), ("eom", 8)];
+        let keys = ids.map(|(name, id)| (format!("tokenizer.ggml.{name}_token_id"), Value::Unsigned(id)));
+        let (_folder, gguf) = with(&keys.each_ref().map(|(key, id)| (key.as_str(), id.clone())));
+        assert_eq!(end_ids(&gguf), [7, 8, 9]);
     }
 }

@@ -90,9 +90,11 @@ impl LlamaConfig {
         ]
     }
 
-    /// Returns the number of parameters, the output projection counted once when tied.
+    /// Returns the number of parameters, the output projection counted once when tied; the largest number there is where they
+    /// are more, as sizes that no file holds can be.
     pub fn parameters(&self) -> u64 {
-        self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+        let count = |shape: &[usize]| shape.iter().fold(1, |count: u64, size| count.saturating_mul(*size as u64));
+        self.tensors().iter().fold(0, |sum: u64, (_, shape)| sum.saturating_add(count(shape)))
     }
 
     /// Returns the number of weights that one token multiplies with in a forward pass: every matrix of every block and

@@ -1,14 +1,18 @@
-//! Reads little-endian numbers off a byte slice and never past its end.
+//! Reads little-endian numbers off a byte slice, never past its end and never more list elements than a header may hold.
+
+use super::value::MOST_ELEMENTS;
 
 /// A position in a header.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     position: usize,
+    /// Elements that lists may still have.
+    elements: u64,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Cursor<'a> {
-        Cursor { bytes, position: 0 }
+        Cursor { bytes, position: 0, elements: MOST_ELEMENTS }
     }
 
     pub(super) fn position(&self) -> usize {
@@ -18,6 +22,17 @@ impl<'a> Cursor<'a> {
     /// Returns how many bytes are left: no list can hold more elements than this.
     pub(super) fn left(&self) -> usize {
         self.bytes.len() - self.position
+    }
+
+    /// Counts a list's elements before they are read.
+    pub(super) fn claim(&mut self, elements: u64) -> Result<(), String> {
+        let left = self.elements.checked_sub(elements);
+        self.elements = left.ok_or_else(|| {
+            format!(
+                "its lists hold more than {MOST_ELEMENTS} values in all, which no tokenizer does: fetch the file again"
+            )
+        })?;
+        Ok(())
     }
 
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], String> {

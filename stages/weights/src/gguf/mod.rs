@@ -1,7 +1,8 @@
 //! GGUF files (version 2 and 3): metadata, tensor directory, and tensors under their GGUF names.
 //!
 //! The whole header is checked on opening, against the size of the file: a count, length or offset beyond it is an error
-//! before anything is allocated for it. Layout: ggml `docs/gguf.md`.
+//! before anything is allocated for it. A value takes up to 32 bytes here and may be one byte of the file, so that all lists of
+//! a header together hold at most 2^23. Layout: ggml `docs/gguf.md`.
 
 mod cursor;
 pub mod export;
@@ -21,6 +22,9 @@ pub use value::Value;
 use crate::folder::{CONVERT, map};
 use crate::{Dtype, Error, Result, TensorView};
 use cursor::Cursor;
+
+/// Keys below `tokenizer.ggml.` of the tokens that end an answer: the end of a text, of a turn and of a message.
+pub const END_KEYS: [&str; 3] = ["eos_token_id", "eot_token_id", "eom_token_id"];
 
 /// An opened GGUF file.
 pub struct Gguf {

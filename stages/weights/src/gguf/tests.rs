@@ -104,6 +104,21 @@ fn odd_versions_types_and_alignments_are_refused() {
 }
 
 #[test]
+fn lists_of_a_header_are_bounded_together() {
+    let most = value::MOST_ELEMENTS;
+    assert!(Cursor::new(&[]).claim(most).is_ok());
+    let mut writer = Writer::start(0, 2);
+    writer.text("a").u32(9).u32(4).u64(1).u32(7).text("b").u32(9).u32(0).u64(most);
+    assert!(
+        refusal(&writer.data(most as usize)).contains("metadata `b`: its lists hold more than 8388608 values in all")
+    );
+    // the outer list has an element too
+    let mut writer = Writer::start(0, 1);
+    writer.text("k").u32(9).u32(9).u64(1).u32(0).u64(most);
+    assert!(refusal(&writer.data(most as usize)).contains("in all"));
+}
+
+#[test]
 fn lists_cannot_nest_without_end() {
     let mut writer = Writer::start(0, 1);
     writer.text("k").u32(9);

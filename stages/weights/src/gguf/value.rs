@@ -19,6 +19,9 @@ pub enum Value {
     List(Vec<Value>),
 }
 
+/// Elements of all lists of a header together: 256 MiB of memory. A tokenizer's four lists have below 2^20 each.
+pub(super) const MOST_ELEMENTS: u64 = 1 << 23;
+
 /// Arrays within arrays beyond this are not written by any program.
 const MAX_DEPTH: usize = 4;
 
@@ -91,6 +94,7 @@ fn read_list(cursor: &mut Cursor<'_>, depth: usize) -> Result<Value, String> {
     if len > cursor.left() as u64 {
         return Err(format!("a list of {len} values is longer than the file"));
     }
+    cursor.claim(len)?;
     let values = (0..len).map(|_| read_as(cursor, kind, depth + 1)).collect::<Result<_, _>>()?;
     Ok(Value::List(values))
 }
