@@ -1,10 +1,11 @@
-"""Training and generation per CPU-second, ours and the peers' in turns. Usage: compare.py THROUGHPUT MODEL.gguf [TURNS [TYPE]]
+"""Training and generation per CPU-second, ours and the peers' in turns.
 
-TYPE is f32 or bf16, both without it: where a processor has no bf16 instructions, that half takes hours and tells nothing.
+Where a processor has no bf16 instructions, the half in bf16 takes hours and tells nothing: name f32 as TYPE.
 
 Both print a line for each repetition; the first is warm-up. A process's figure is the median of the others, a side's the
 median of its processes, and the ratio is the median of the ratios within a turn, which the neighbours' load disturbs least.
 """
+import argparse
 import os
 import pathlib
 import re
@@ -39,15 +40,23 @@ def measure(program, model, work):
     return statistics.median(figures[1:]), float(loss[1]) if loss else None
 
 
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("throughput", metavar="THROUGHPUT", help="our example of that name, built")
+    parser.add_argument("model", metavar="MODEL.gguf")
+    parser.add_argument("turns", metavar="TURNS", nargs="?", type=int, default=2)
+    parser.add_argument("type", metavar="TYPE", nargs="?", choices=["f32", "bf16"], help="f32 or bf16; both without it")
+    return parser.parse_args()
+
+
 def main():
-    ours, model = [sys.argv[1]], sys.argv[2]
-    turns = int(sys.argv[3]) if len(sys.argv) > 3 else 2
-    kinds = sys.argv[4:] or ["f32", "bf16"]
+    given = arguments()
+    ours, model, turns = [given.throughput], given.model, given.turns
     peer = [sys.executable, str(PEER)]
     print("| work | watershed, tokens per CPU-s | peer | ratio | first loss, ours and peer's |")
     print("|---|---|---|---|---|")
     for name, work in WORKS.items():
-        if work.split()[0] not in kinds:
+        if given.type not in (None, work.split()[0]):
             continue
         pairs = [(measure(ours, model, work), measure(peer, model, work)) for _ in range(turns)]
         figures = [statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)]

@@ -117,7 +117,7 @@ pub enum JobEvent {
     },
     /// A line for the stage's log.
     Log {
-        /// `info` or `warn`.
+        /// `info`, or what the user is shown too: `note` or `warn`.
         level: String,
         /// The line.
         text: String,
@@ -277,6 +277,11 @@ impl<'a> Job<'a> {
     /// Writes a line to the stage's log.
     pub fn log(&self, text: impl Into<String>) {
         self.sink.emit(JobEvent::Log { level: "info".into(), text: text.into() });
+    }
+
+    /// Writes a line to the stage's log and to the user.
+    pub fn note(&self, text: impl Into<String>) {
+        self.sink.emit(JobEvent::Log { level: "note".into(), text: text.into() });
     }
 
     /// Writes a warning to the stage's log and to the user.

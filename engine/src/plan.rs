@@ -11,6 +11,7 @@ use crate::graph::{From, NodeId, NodeInput};
 use crate::lookup::{self, Outputs};
 use crate::preview::{Preview, PreviewInputs};
 use crate::session::Session;
+use crate::slots;
 
 /// What a node would do.
 pub enum State {
@@ -106,8 +107,9 @@ fn has_damaged_input(session: &Session, id: NodeId, known: &dyn Outputs) -> bool
 
 /// Returns the inputs of a node that are there already.
 fn preview_inputs(session: &Session, id: NodeId, known: &dyn Outputs) -> PreviewInputs {
-    let mut inputs = PreviewInputs { shared: session.previewed.clone(), ..PreviewInputs::default() };
     let node = &session.graph.nodes[id];
+    let (run, device) = (node.stage.run.own.clone(), slots::device_of(&node.stage.run));
+    let mut inputs = PreviewInputs { run, device, shared: session.previewed.clone(), ..PreviewInputs::default() };
     let is_bound = |name: &str| node.inputs.iter().any(|input| input.port == name);
     let unbound = node.stage.ports.inputs.iter().filter(|port| !is_bound(&port.name));
     inputs.ports.extend(unbound.map(|port| (port.name.to_string(), Vec::new())));

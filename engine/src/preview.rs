@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -76,14 +77,18 @@ pub struct Lint {
     pub message: String,
 }
 
-/// The inputs that are there already, by port and label. A port that is missing here is not known yet, one without entries is
-/// bound to nothing.
+/// The inputs that are there already, by port and label, and how the stage would run. A port that is missing here is not known
+/// yet, one without entries is bound to nothing.
 #[derive(Debug, Clone, Default)]
 pub struct PreviewInputs {
     /// Port to (label, path).
     pub ports: BTreeMap<String, Vec<(String, PathBuf)>>,
     /// Port to the digest of its only input in hexadecimal digits, where it is known without reading the input.
     pub digests: BTreeMap<String, String>,
+    /// The kind's own `run` keys.
+    pub run: Value,
+    /// `cpu` or `cuda`: where the stage would run.
+    pub device: &'static str,
     /// What the preview before this one worked out.
     pub shared: Shared,
 }
@@ -109,6 +114,11 @@ impl PreviewInputs {
     /// Returns the digest of the only input of `port` in hexadecimal digits, if it is known.
     pub fn digest(&self, port: &str) -> Option<&str> {
         self.digests.get(port).map(String::as_str)
+    }
+
+    /// Returns the kind's own `run` keys, which were checked when the pipeline was.
+    pub fn run_keys<R: DeserializeOwned + Default>(&self) -> R {
+        R::deserialize(&self.run).unwrap_or_default()
     }
 
     /// Works something out, unless the preview before had the same `question`. The question names all that the answer depends

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,10 @@ use crate::cancel::Cancel;
 use crate::fault::StageError;
 use crate::job::{JobSpec, Sink};
 use crate::worker::{BUILD, Line, Order, Own, PROTOCOL};
+
+/// What ends a program that way, where nobody has asked for it.
+const KILLED: &str = ", as the system ends what needs more memory than there is: give the stage less to do at once (its `run:` \
+keys), or run fewer at a time (`--jobs`); what it had finished, the next run goes on from";
 
 /// Time that a cancelled worker has to write its checkpoint.
 const GRACE: Duration = Duration::from_secs(120);
@@ -174,7 +178,11 @@ fn abort(program: &Path, status: std::process::ExitStatus, cancel: &Cancel, log:
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let tail: Vec<&str> = text.lines().rev().take(12).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
-    let message = format!("`{}` ended with {status} without a result:\n{}", program.display(), tail.join("\n"));
+    let (program, tail) = (program.display(), tail.join("\n"));
+    let cause = if status.signal() == Some(libc::SIGKILL) { KILLED } else { "" };
+    let message = format!("`{program}` ended with {status} without a result{cause}:\n{tail}")
+        .trim_end_matches([':', '\n'])
+        .to_string();
     // 127 is the dynamic loader's: a library is missing, which no other input would mend.
     if status.code() == Some(127) { StageError::Environment(message) } else { StageError::Failed(message) }
 }
@@ -236,7 +244,8 @@ mod tests {
         {
             let (result, _) = run(&format!("echo 'out of memory' >&2; {death}"), &Cancel::default());
             let Err(StageError::Failed(text)) = result else { panic!("{death}: {result:?}") };
-            assert!(text.contains(status) && text.ends_with("without a result:\nout of memory"), "{death}: {text}");
+            assert!(text.contains(status) && text.ends_with(":\nout of memory"), "{death}: {text}");
+            assert_eq!(text.contains("more memory than there is"), status == "signal: 9", "{death}: {text}");
         }
         let (result, _) = run("exit 127", &Cancel::default());
         assert!(matches!(result, Err(StageError::Environment(_))), "{result:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cli::out;
 use crate::event::{self, Event, Reason};
@@ -13,11 +13,19 @@ use crate::verdict::Verdict;
 /// Seconds between progress lines where there is no terminal.
 const PACE_S: f64 = 10.0;
 
+/// How far a running stage is.
+#[derive(Default)]
+struct Note {
+    text: String,
+    /// When it was first heard of, and what it had done by then: a stage may resume.
+    first: Option<(Instant, u64)>,
+}
+
 /// Shows the lines of a run log as they come.
 pub struct Progress {
     quiet: bool,
     live: bool,
-    notes: BTreeMap<String, String>,
+    notes: BTreeMap<String, Note>,
     told: Instant,
     hits: usize,
 }
@@ -33,15 +41,17 @@ impl Progress {
     pub fn show(&mut self, entry: &Entry) {
         match &entry.event {
             Event::StageStarted { stage, case, reasons, .. } => {
-                self.notes.insert(title(stage, case.as_ref()), String::new());
+                self.notes.insert(title(stage, case.as_ref()), Note::default());
                 self.line(format!("  start  {}{}", title(stage, case.as_ref()), because(reasons)));
             }
             Event::Progress { stage, case, done, total, unit, note } => {
-                let text = event::progress(*done, *total, unit, note);
-                self.notes.insert(title(stage, case.as_ref()), text);
+                let kept = self.notes.entry(title(stage, case.as_ref())).or_default();
+                let (since, before) = *kept.first.get_or_insert_with(|| (Instant::now(), *done));
+                let left = time_left(since.elapsed(), done.saturating_sub(before), total.saturating_sub(*done));
+                kept.text = event::progress(*done, *total, unit, note) + &left;
                 self.tell_progress();
             }
-            Event::Log { stage, case, level, text } if level == "warn" || is_worth_telling(text) => {
+            Event::Log { stage, case, level, text } if level != "info" || is_worth_telling(text) => {
                 let word = if level == "warn" { "warning: " } else { "" };
                 self.line(format!("         {}: {word}{text}", title(stage, case.as_ref())));
             }
@@ -127,7 +137,7 @@ impl Progress {
     }
 
     fn now(&self) -> String {
-        let parts: Vec<String> = self.notes.iter().map(|(name, note)| format!("{name} {note}")).collect();
+        let parts: Vec<String> = self.notes.iter().map(|(name, note)| format!("{name} {}", note.text)).collect();
         parts.join(" | ")
     }
 
@@ -160,6 +170,15 @@ fn verdict_text(verdict: &Verdict) -> Option<String> {
     is_worth_a_line.then(|| format!("  expect {}: {}", verdict.subject(), verdict.finding()))
 }
 
+/// Returns how long so much more takes at the pace so far, where there is one.
+fn time_left(elapsed: Duration, done: u64, more: u64) -> String {
+    if done == 0 || more == 0 {
+        return String::new();
+    }
+    let ms = elapsed.as_millis() as u64 / done * more;
+    format!(", {} left", out::duration((ms / 1000 * 1000).max(1000)))
+}
+
 /// Says whether the engine itself logged a line that explains what people see: what comes, or why nothing does.
 fn is_worth_telling(text: &str) -> bool {
     ["preview:", "waits for another process"].iter().any(|begin| text.starts_with(begin))
@@ -175,4 +194,16 @@ fn because(reasons: &[Reason]) -> String {
 
 fn seconds(ms: u64) -> String {
     if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1000.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_is_told_once_there_is_a_pace() {
+        assert_eq!(time_left(Duration::from_secs(9), 0, 7), "");
+        assert_eq!(time_left(Duration::from_secs(600), 10, 5), ", 5m00s left");
+        assert_eq!(time_left(Duration::from_secs(600), 10, 0), "");
+    }
 }

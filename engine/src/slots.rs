@@ -3,7 +3,7 @@
 use crate::fault::StageError;
 use crate::memory;
 use crate::stage::Reproducible;
-use crate::study::StageDef;
+use crate::study::{RunKeys, StageDef};
 
 /// Free places.
 #[derive(Debug, Clone)]
@@ -94,22 +94,17 @@ impl Slots {
 
     fn wanted(&self, stage: &StageDef) -> Result<Lease, StageError> {
         let run = &stage.run;
-        let wants_device = run.device == "cuda" || (run.device == "auto" && run.gpus > 0);
-        if let Some(why) = self.unknown.as_ref().filter(|_| wants_device) {
+        if let Some(why) = self.unknown.as_ref().filter(|_| wants_device(run)) {
             return Err(why.clone());
         }
-        let cuda = match run.device.as_str() {
-            "cuda" if self.all_gpus == 0 => {
-                return Err(StageError::Environment(format!(
-                    "stage `{}` asks for `device: cuda`, but this machine offers no NVIDIA device: use `auto` or `cpu`, or name \
-                     devices with `--gpus` if it has some",
-                    stage.name
-                )));
-            }
-            "cuda" => true,
-            "auto" => self.all_gpus > 0 && run.gpus > 0,
-            _ => false,
-        };
+        if run.device == "cuda" && self.all_gpus == 0 {
+            return Err(StageError::Environment(format!(
+                "stage `{}` asks for `device: cuda`, but this machine offers no NVIDIA device: use `auto` or `cpu`, or name \
+                 devices with `--gpus` if it has some",
+                stage.name
+            )));
+        }
+        let cuda = wants_device(run) && self.all_gpus > 0;
         let gpus = if cuda { run.gpus.max(1) } else { 0 };
         if gpus > self.all_gpus {
             return Err(StageError::Environment(format!(
@@ -126,6 +121,17 @@ impl Slots {
             calls: usize::from(paid),
         })
     }
+}
+
+fn wants_device(run: &RunKeys) -> bool {
+    run.device == "cuda" || (run.device == "auto" && run.gpus > 0)
+}
+
+/// Returns `cuda` or `cpu`: where a stage would run, as far as that is known before a run that may name devices.
+pub fn device_of(run: &RunKeys) -> &'static str {
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let has_devices = || granted_devices(visible.as_deref()).is_ok_and(|devices| !devices.is_empty());
+    if wants_device(run) && (run.device == "cuda" || has_devices()) { "cuda" } else { "cpu" }
 }
 
 /// Returns the CUDA devices that stages may use when `--gpus` names none: those that CUDA_VISIBLE_DEVICES grants to this

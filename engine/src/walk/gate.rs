@@ -11,25 +11,28 @@ use crate::stage::Home;
 impl Walk<'_> {
     /// Says whether stages before the first heavy ones still run or wait.
     pub(super) fn light_work_left(&self) -> bool {
-        let nodes = &self.session.graph.nodes;
-        let mut below_heavy = vec![false; nodes.len()];
-        for id in 0..nodes.len() {
-            let heavy = nodes[id].stage.kind.home == Home::Torch && self.state[id] != State::Done;
-            below_heavy[id] = heavy || self.session.graph.parents(id).any(|p| below_heavy[p]);
-            let open = matches!(self.state[id], State::Waiting | State::Ready | State::Running);
-            if open && !below_heavy[id] {
-                return true;
-            }
-        }
-        false
+        let is_open = |state: &State| matches!(state, State::Waiting | State::Ready | State::Running);
+        self.heavy_or_below().iter().zip(&self.state).any(|(heavy_or_below, state)| !heavy_or_below && is_open(state))
     }
 
-    /// Fails heavy stages that still wait for others, but can be seen already to be unable to run: nothing is trained for them.
+    /// Returns which stages are heavy and not done, or below one that is.
+    fn heavy_or_below(&self) -> Vec<bool> {
+        let graph = &self.session.graph;
+        let mut found = vec![false; graph.nodes.len()];
+        for id in 0..found.len() {
+            let is_heavy = graph.nodes[id].stage.kind.home == Home::Torch && self.state[id] != State::Done;
+            found[id] = is_heavy || graph.parents(id).any(|parent| found[parent]);
+        }
+        found
+    }
+
+    /// Fails stages that still wait for heavy ones, or are heavy, but can be seen already to be unable to run: nothing is
+    /// trained for them.
     pub(super) fn look_ahead(&mut self) {
-        let nodes = &self.session.graph.nodes;
-        let waits = |&id: &NodeId| nodes[id].stage.kind.home == Home::Torch && self.state[id] == State::Waiting;
+        let concerned = self.heavy_or_below();
+        let waits = |&id: &NodeId| concerned[id] && self.state[id] == State::Waiting;
         let waiting: Vec<NodeId> =
-            (0..nodes.len()).filter(waits).filter(|id| !self.looked_ahead.contains(id)).collect();
+            (0..concerned.len()).filter(waits).filter(|id| !self.looked_ahead.contains(id)).collect();
         for id in waiting {
             self.looked_ahead.insert(id);
             if let Err(error) = preview_of(self.session, id, self) {

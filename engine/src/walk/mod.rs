@@ -370,7 +370,8 @@ impl<'a> Walk<'a> {
     fn skip_the_rest(&mut self) {
         for id in 0..self.state.len() {
             if matches!(self.state[id], State::Waiting | State::Ready) {
-                self.skip(id, "the run ended before".into());
+                let why = if self.tried.contains_key(&id) { "cancelled while it ran" } else { "the run ended before" };
+                self.skip(id, why.into());
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use watershed_engine::Stage;
+
 use crate::project::{Project, Ran, rows};
 
 /// A copy of the program beside a worker that greets as `watershed-torch` does and then dies of `death`.
@@ -16,8 +18,9 @@ fn with_worker(death: &str) -> Project {
     );
     project.write("tokenizer.json", include_str!("../../../templates/tokenizer.json"));
     project.write("data.jsonl", &rows(3));
-    let hello = r#"{"worker": "hello", "protocol": 1, "build": "BUILD", "kinds": [["generate", 3]]}"#;
-    let hello = hello.replace("BUILD", env!("CARGO_PKG_VERSION"));
+    let hello = r#"{"worker": "hello", "protocol": 1, "build": "BUILD", "kinds": [["generate", VERSION]]}"#;
+    let version = watershed_stages::generate::Generate::VERSION.to_string();
+    let hello = hello.replace("BUILD", env!("CARGO_PKG_VERSION")).replace("VERSION", &version);
     project.write(
         "bin/watershed-torch",
         &format!("#!/bin/sh\necho '{hello}'\nread -r order\necho 'terrible things' >&2\n{death}\n"),
@@ -42,7 +45,8 @@ fn row_42_a_worker_that_dies_fails_its_stage_with_the_end_of_its_log() {
         assert_eq!((ran.code, ran.outcome("failed")), (1, vec!["answers".into()]), "{:?}", ran.events);
         assert!(ran.outcome("ran").contains(&"other".to_string()), "{:?}", ran.events);
         let error = ran.error("answers");
-        assert!(error.contains(told) && error.ends_with("without a result:\nterrible things"), "{error}");
+        assert!(error.contains(told) && error.ends_with(":\nterrible things"), "{error}");
+        assert_eq!(error.contains("needs more memory than there is"), told == "signal: 9", "{error}");
     }
 }
 
