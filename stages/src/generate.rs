@@ -54,9 +54,9 @@ pub struct Generate {
     /// Forbids copying any run of so many tokens out of the row's input, of a conversation out of the user's last turn; 0 is
     /// off.
     pub input_no_repeat_ngram: u32,
-    /// Texts that end an answer and are cut off it.
+    /// Texts that end an answer and are cut off it; one that is a token of its own ends it as such.
     pub stop: Vec<String>,
-    /// What copied answers mean: `report`, `retry` (once, with copying forbidden) or `fail`.
+    /// What copied answers mean: `report`, `retry` (at most twice, with copying and repeating forbidden) or `fail`.
     pub parrot_guard: ParrotGuard,
     /// Type that the model computes in: `f32` or `bf16`.
     pub dtype: Dtype,
@@ -108,7 +108,8 @@ pub enum ParrotGuard {
     /// They are counted.
     #[default]
     Report,
-    /// They are written again, once, with copying of long runs forbidden.
+    /// They are written again with runs of 8 tokens of the input or of themselves forbidden and a stronger repetition penalty,
+    /// those that still parrot once more with runs of 4.
     Retry,
     /// The stage fails.
     Fail,
@@ -125,7 +126,7 @@ pub struct GenerateRun {
 
 impl Stage for Generate {
     const KIND: &'static str = "generate";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = GenerateRun;

@@ -58,7 +58,7 @@ pub enum Calibrate {
 
 impl Stage for Rank {
     const KIND: &'static str = "rank";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = NoRunKeys;

@@ -240,3 +240,21 @@ fn a_training_that_a_check_refused_is_not_done_again_when_the_check_is_softened(
     assert_eq!((softened.code, updates), (0, 0), "{:?}", softened.events);
     assert_eq!(logged(&softened, "resumes after update"), ["resumes after update 4"]);
 }
+
+#[test]
+fn an_export_that_cannot_be_written_is_told_before_anything_is_trained() {
+    let Some(project) = project("max_steps: 1, warmup: 0", "checkpoint: 1") else { return };
+    let file = project.path("base/tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    tokenizer["pre_tokenizer"] =
+        serde_json::json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    std::fs::write(&file, tokenizer.to_string()).unwrap();
+    let text = std::fs::read_to_string(project.path("watershed.yaml")).unwrap();
+    let more = "  out: {use: export, in: {base: ./base, adapter: tuned}, with: {format: gguf}}\n";
+    project.write("watershed.yaml", &format!("{text}{more}"));
+    let refused = project.run(&[]);
+    assert!(refused.error("out").contains("use `format: hf`"), "{:?}", refused.events);
+    assert_eq!(refused.outcome("ran"), ["parts", "rows"]);
+    project.edit("format: gguf", "format: hf");
+    assert_eq!(project.run(&[]).outcome("ran"), ["out", "tuned"]);
+}

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use watershed_engine::fault::ParamFault;
 use watershed_engine::{RecordType, StageError};
 
 /// Names, or names with record types.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Outputs {
     /// Names; every one is `bytes`.
@@ -22,6 +22,22 @@ pub enum Outputs {
 impl Default for Outputs {
     fn default() -> Outputs {
         Outputs::Names(vec!["out".into()])
+    }
+}
+
+/// One spelling for one meaning, because it is in the key: names in their order where all are `bytes`.
+impl Serialize for Outputs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Outputs::Typed(types) if types.values().any(|record| record != RecordType::Bytes.name()) => {
+                types.serialize(serializer)
+            }
+            _ => {
+                let mut names: Vec<&str> = self.names().collect();
+                names.sort_unstable();
+                names.serialize(serializer)
+            }
+        }
     }
 }
 

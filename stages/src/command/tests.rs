@@ -168,6 +168,15 @@ fn faults_of_parameters_are_told_together() {
 }
 
 #[test]
+fn spellings_of_the_same_outputs_are_one() {
+    let out =
+        |out: Value| (Kind::of::<Command>().resolve)(&json!({"shell": "true", "out": out})).unwrap()["out"].clone();
+    assert_eq!(out(json!({"out": "bytes"})), (Kind::of::<Command>().defaults)()["out"]);
+    assert_eq!(out(json!({"b": "bytes", "a": "bytes"})), out(json!(["b", "a"])));
+    assert_eq!(out(json!({"a": "csv", "b": "bytes"})), json!({"a": "csv", "b": "bytes"}));
+}
+
+#[test]
 fn script_without_version_is_a_lint() {
     let kind = Kind::of::<Command>();
     let lints = |with| (kind.preview)(&(kind.resolve)(&with).unwrap(), &Default::default()).unwrap().lints;

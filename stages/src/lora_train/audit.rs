@@ -33,7 +33,7 @@ impl Audit {
             rows: encoded.rows.len(),
             dropped: encoded.dropped.len(),
             cut: count(|row| matches!(row.cut, Cut::Answer(_))),
-            answerless: count(|row| row.ids.len() <= row.response_start || row.label_tokens() == 0),
+            answerless: count(|row| row.ids.len() <= row.response_start() || row.label_tokens() == 0),
             inputs_cut: count(|row| row.cut == Cut::Input),
             without_label: count(|row| row.label_tokens() == 0),
             label_tokens: encoded.rows.iter().map(Row::label_tokens).sum(),
@@ -85,7 +85,8 @@ mod tests {
     /// A row of two tokens of prompt and these labels.
     fn row(answer: &[bool], cut: Cut) -> Row {
         let labels = [&[false, false][..], answer].concat();
-        Row { index: 0, source: String::new(), ids: (0..labels.len() as u32).collect(), labels, response_start: 2, cut }
+        let answers = (0..labels.len()).map(|at| at >= 2).collect();
+        Row { index: 0, source: String::new(), ids: (0..labels.len() as u32).collect(), labels, answers, cut }
     }
 
     fn update(rows: &[usize]) -> Update {

@@ -47,6 +47,11 @@ impl Lora {
         self.alpha.unwrap_or(f64::from(2 * self.r))
     }
 
+    /// Returns the names of the projections with an adapter.
+    pub fn target_names(&self) -> Vec<&'static str> {
+        self.targets.iter().map(|target| target.name()).collect()
+    }
+
     /// Says whether this key must be the adapter's that training goes on from.
     pub fn is_written(&self, key: &str) -> bool {
         self.written.iter().any(|written| written == key)
@@ -174,7 +179,7 @@ pub enum MicroBatch {
     /// As many as make 1024 tokens on a processor and 8192 on a GPU; half as many each time that memory does not suffice.
     Auto(Auto),
     /// So many rows.
-    Rows(u32),
+    Rows(#[schemars(range(min = 1))] u32),
 }
 
 /// The word `auto`.

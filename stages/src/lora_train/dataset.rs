@@ -9,9 +9,10 @@ use super::audit::{Audit, nothing_left};
 use super::{LoraTrain, context};
 use crate::base::Base;
 use crate::formats;
+use crate::metrics::parroting::{Thresholds, parroting};
 use crate::record::example::Example;
 use crate::text::batch::{BatchPlan, LossNorm};
-use crate::text::labels::{Encoded, Encoder};
+use crate::text::labels::{Encoded, Encoder, Row};
 use crate::text::schedule::Schedule;
 use crate::text::{Template, Tokenizer};
 
@@ -41,11 +42,23 @@ pub struct Dataset {
     pub val: Encoded,
     /// Test rows; whole, unless they are longer than `max_len`.
     pub test: Encoded,
-    /// The first examples of the validation set, of the training set without one: their prompts are answered at each
-    /// evaluation.
-    pub sampled: Vec<Example>,
+    /// Of the first rows of the validation set, of the training set without one.
+    pub sampled: Vec<Sampled>,
     /// Rows of `val` and `test` whose group or text is in `train` too.
     pub overlap: Vec<String>,
+}
+
+/// A prompt that is answered at each evaluation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sampled {
+    /// Id of the row.
+    pub id: String,
+    /// The prompt as training reads it, cut where it is.
+    pub ids: Vec<u32>,
+    /// What an answer may copy; see [`Example::material`].
+    pub material: String,
+    /// Whether the row's own answer parrots.
+    pub own_parrots: bool,
 }
 
 impl Dataset {
@@ -75,15 +88,31 @@ impl Dataset {
         let (train, val) = (encode("train", &train_rows)?, encode("val", &val_rows)?);
         let test = encode("test", &test_rows)?;
         let overlap = [&val_rows, &test_rows].into_iter().flat_map(|held| overlap(&train_rows, held)).collect();
-        let sampled = if val_rows.is_empty() { train_rows } else { val_rows };
-        let sampled = sampled.into_iter().take(SAMPLED).collect();
+        let sampled =
+            if val_rows.is_empty() { sampled(&train.rows, &train_rows) } else { sampled(&val.rows, &val_rows) };
         Ok(Dataset { train, val, test, tokenizer, template, sampled, overlap })
+    }
+
+    /// Returns the share of the sampled rows whose own answers parrot; 0 without any.
+    pub fn own_parrot_rate(&self) -> f64 {
+        let parrots = self.sampled.iter().filter(|of| of.own_parrots).count();
+        parrots as f64 / self.sampled.len().max(1) as f64
     }
 
     /// Returns the tokens of each training row.
     pub fn lengths(&self) -> Vec<usize> {
         self.train.rows.iter().map(|row| row.ids.len()).collect()
     }
+}
+
+fn sampled(rows: &[Row], examples: &[Example]) -> Vec<Sampled> {
+    let sampled = |row: &Row| {
+        let (example, ids) = (&examples[row.index], row.prompt()?.to_vec());
+        let material = example.material().to_string();
+        let own_parrots = parroting(&material, example.answer().unwrap_or_default()).is_parrot(&Thresholds::default());
+        Some(Sampled { id: example.id.clone(), ids, material, own_parrots })
+    };
+    rows.iter().filter_map(sampled).take(SAMPLED).collect()
 }
 
 /// Returns what turns the rows of a training into ids and labels.
@@ -134,6 +163,28 @@ mod tests {
 
     fn row(id: &str, group: &str, input: &str) -> Example {
         Example { id: id.into(), group: group.into(), input: input.into(), ..Example::default() }
+    }
+
+    #[test]
+    fn sampled_prompts_are_what_training_reads() {
+        use crate::text::fixture::tiny_llama;
+        let (Some(rows), Some(base)) = (tiny_llama("dataset.json"), tiny_llama("model")) else { return };
+        let open = |max_len: u32| {
+            let params = LoraTrain { max_len, ..LoraTrain::default() };
+            Dataset::open(&params, Files { train: &rows, val: None, test: None }, &base).unwrap()
+        };
+        let whole = open(1024);
+        let longest = whole.lengths().into_iter().max().unwrap();
+        let examples = formats::read(&rows).unwrap();
+        assert_eq!(whole.sampled.len(), SAMPLED);
+        for (of, example) in whole.sampled.iter().zip(&examples) {
+            assert_eq!(of.ids, whole.template.prompt_ids(example, &whole.tokenizer).unwrap());
+        }
+        let cut = open(longest as u32 - 10);
+        assert!(cut.train.rows.iter().any(|row| row.cut == crate::text::labels::Cut::Input));
+        for (of, row) in cut.sampled.iter().zip(&cut.train.rows) {
+            assert_eq!(Some(of.ids.as_slice()), row.prompt());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
 
 use super::audit::{nothing_left, nothing_to_learn};
 use super::{Audit, Checks, Dataset, Level, LoraTrain, Select, plan, rates, schedule};
+use crate::text::Tokenizer;
 use crate::text::batch::LossNorm;
 
 /// Share of the rows that may lose their answer or their end before a check fails.
@@ -39,10 +40,23 @@ pub fn of_settings(preview: &mut Preview, params: &LoraTrain, inputs: &PreviewIn
     if is_unbound("val") && params.select == Some(Select::Best) {
         tell("`select: best` is the last adapter without `val`; give `val`, or leave it out");
     }
+    if params.max_steps.is_some() && params.epochs != LoraTrain::default().epochs {
+        tell("`epochs` has no effect beside `max_steps`; leave one of them out");
+    }
     if params.loss_norm == LossNorm::Token && params.micro_batch_size.is_some() {
         tell(
             "`micro_batch_size` has no effect under `loss_norm: token`; leave it out: `run.micro_batch` is what goes through the model at once",
         );
+    }
+}
+
+/// Adds that the base's files know different ends of a text: early LLaMA conversions named the beginning.
+pub fn of_ends(preview: &mut Preview, tokenizer: &Tokenizer) {
+    if let Some(words) = &tokenizer.special().disagreement {
+        let text = format!(
+            "{words}: training teaches the tokenizer's, and answers end at any; correct the file that is wrong"
+        );
+        push(preview, code::NOT_TOGETHER, Level::Warn, text);
     }
 }
 

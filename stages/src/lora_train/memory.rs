@@ -36,8 +36,7 @@ impl Need {
     /// for the logits of 340 labels that this counts.
     pub fn of(params: &LoraTrain, config: &LlamaConfig, tokens: usize) -> Need {
         let number = if params.dtype == Dtype::F32 { 4 } else { 2 };
-        let targets: Vec<&str> = params.lora.targets.iter().map(|target| target.name()).collect();
-        let adapter = config.lora_parameters(params.lora.r as usize, &targets);
+        let adapter = config.lora_parameters(params.lora.r as usize, &params.lora.target_names());
         let (block, layers) = (numbers_of_block(params, config), config.layers as u64);
         let inputs = layers * config.hidden as u64;
         // half of what is in use lies free between tensors of other sizes, as glibc's allocator was seen to do

@@ -36,7 +36,7 @@ pub use audit::Audit;
 pub use card::{CARD, Card};
 pub use choices::{Checkpointing, Checks, Dtype, Every, Init, Level, Lora, MicroBatch, Select, Target, Variant, Word};
 pub use cost::has_fast_bf16;
-pub use dataset::{Dataset, Files, plan, schedule};
+pub use dataset::{Dataset, Files, Sampled, plan, schedule};
 pub use origin::Origin;
 
 /// Trains a low-rank adapter for a LLaMA model.
@@ -158,7 +158,7 @@ pub struct LoraTrainRun {
 
 impl Stage for LoraTrain {
     const KIND: &'static str = "lora-train";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const JUDGES: &'static [&'static str] = &["checks"];
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;

@@ -53,6 +53,14 @@ impl Origin {
         )))
     }
 
+    /// Returns the adapter's settings as `lora` would say them.
+    pub fn lora(&self) -> Lora {
+        let Settings { r, alpha, dropout, targets, is_rslora, init } = &self.settings;
+        let variant = if *is_rslora { Variant::Rslora } else { Variant::Lora };
+        let (r, alpha, targets) = (*r as u32, Some(*alpha), targets.clone());
+        Lora { r, alpha, dropout: *dropout, targets, variant, init: *init, ..Lora::default() }
+    }
+
     /// Returns in what the adapter learned otherwise, as [`Card::mismatches`]; one from elsewhere does not say.
     pub fn mismatches(&self, params: &LoraTrain, tokenizer: &Tokenizer, base: Option<&str>) -> Vec<String> {
         self.card.as_ref().map_or_else(Vec::new, |card| card.mismatches(params, tokenizer, base))

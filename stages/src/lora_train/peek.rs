@@ -10,7 +10,7 @@ use super::dataset::encoder;
 use crate::base::Base;
 use crate::formats;
 use crate::record::example::Example;
-use crate::text::labels::{Cut, Encoder, Row, Unfit};
+use crate::text::labels::{Cut, Encoder, Overflow, Row, Unfit};
 use crate::text::{Template, Tokenizer};
 
 /// Shows a row of `train`.
@@ -32,11 +32,20 @@ pub fn peek(params: &LoraTrain, inputs: &PreviewInputs, row: PeekRow) -> Result<
     shown(&encoder, index, examples.get(index).ok_or_else(none)?, examples.len())
 }
 
-/// Returns the row that loses the largest share of its answer, the longest where none loses any; the first of equals.
+/// What a row loses that is refused or left out: more than any answer.
+const ALL: f64 = 2.0;
+
+/// Returns the row that is refused or left out, else the one that loses the largest share of its answer, the longest where
+/// none loses any; the first of equals.
 fn worst(encoder: &Encoder<'_>, examples: &[Example]) -> usize {
-    let loss = |(index, example): (usize, &Example)| {
-        let row = encoder.encode(index, example).ok().flatten();
-        row.map_or((0.0, 0), |row| (lost_share(&row), row.ids.len()))
+    let refusing = Encoder {
+        overflow: if encoder.overflow == Overflow::Drop { Overflow::Error } else { encoder.overflow },
+        ..*encoder
+    };
+    let loss = |(index, example): (usize, &Example)| match refusing.encode(index, example) {
+        Ok(row) => row.map_or((ALL, 0), |row| (lost_share(&row), row.ids.len())),
+        Err(Unfit::TooLong(tokens)) => (ALL, tokens),
+        Err(Unfit::Refused(_)) => (ALL, usize::MAX),
     };
     let losses: Vec<(f64, usize)> = examples.par_iter().enumerate().map(loss).collect();
     let mut worst = 0;
@@ -49,7 +58,7 @@ fn worst(encoder: &Encoder<'_>, examples: &[Example]) -> usize {
 }
 
 fn lost_share(row: &Row) -> f64 {
-    let kept = row.ids.len().saturating_sub(row.response_start);
+    let kept = row.ids.len().saturating_sub(row.response_start());
     match row.cut {
         Cut::Answer(lost) => lost as f64 / (lost + kept).max(1) as f64,
         _ => 0.0,
@@ -108,7 +117,6 @@ fn run(tokenizer: &Tokenizer, fate: Fate, ids: &[u32]) -> Run {
 mod tests {
     use super::*;
     use crate::text::fixture::tiny_llama;
-    use crate::text::labels::Overflow;
 
     fn inputs() -> Option<PreviewInputs> {
         let (rows, base) = (tiny_llama("dataset.json")?, tiny_llama("model")?);

@@ -7,7 +7,10 @@ use watershed_engine::StageError;
 use watershed_engine::preview::{Preview, PreviewInputs};
 use watershed_weights::LlamaConfig;
 
-use super::{Audit, Dataset, Files, LoraTrain, MicroBatch, Origin, cost, lints, memory, plan, rates, schedule};
+use super::{
+    Audit, Checkpointing, Dataset, Files, Lora, LoraTrain, LoraTrainRun, Origin, cost, lints, memory, plan, rates,
+    schedule,
+};
 use crate::base::Base;
 use crate::text::Tokenizer;
 use crate::text::schedule::Schedule;
@@ -61,17 +64,26 @@ fn of_rows(params: &LoraTrain, inputs: &PreviewInputs, base: &Path, train: &Path
     let Seen { data, config, origin } = &*seen;
     let mut preview = Preview::default();
     facts(&mut preview, params, data);
+    let lora = origin.as_ref().map_or_else(|| params.lora.clone(), Origin::lora);
+    tell_size(&mut preview, &lora, config);
     lints::of_rows(&mut preview, params, data, config.max_positions);
     if files.val.is_some() {
         lints::of_empty_val(&mut preview, data);
     }
     lints::of_settings(&mut preview, params, inputs);
+    lints::of_ends(&mut preview, &data.tokenizer);
     tell_origin(&mut preview, params, inputs, origin.as_ref(), &data.tokenizer)?;
-    let tokens = memory::tokens_at_once(params, MicroBatch::default(), memory::ON_PROCESSOR, &data.lengths());
-    let need = memory::Need::of(params, config, tokens);
-    (preview.cost.seconds, preview.cost.bytes) =
-        (Some(cost::seconds(params, data, config)), Some(need.fixed + need.kept));
+    preview.cost.seconds = Some(cost::seconds(params, data, config));
+    preview.cost.bytes = (inputs.device != "cuda")
+        .then(|| bytes(&LoraTrain { lora, ..params.clone() }, inputs.run_keys(), config, &data.lengths()));
     Ok(preview)
+}
+
+/// Returns the bytes of memory that the training takes on a processor, as `run` says that it goes.
+fn bytes(params: &LoraTrain, run: LoraTrainRun, config: &LlamaConfig, lengths: &[usize]) -> u64 {
+    let tokens = memory::tokens_at_once(params, run.micro_batch, memory::ON_PROCESSOR, lengths);
+    let need = memory::Need::of(params, config, tokens);
+    need.fixed + if run.checkpointing == Checkpointing::On { need.recomputed } else { need.kept }
 }
 
 fn of_base(params: &LoraTrain, inputs: &PreviewInputs, base: &Path) -> Result<Preview, StageError> {
@@ -131,6 +143,12 @@ fn facts(preview: &mut Preview, params: &LoraTrain, data: &Dataset) {
         .fact("warmup_share", rounded(schedule.warmup_share()));
     tell_rates(preview, &schedule);
     preview.fact("rows_cut", train.cut).fact("label_tokens", train.label_tokens);
+}
+
+fn tell_size(preview: &mut Preview, lora: &Lora, config: &LlamaConfig) {
+    let trainable = config.lora_parameters(lora.r as usize, &lora.target_names());
+    preview.fact("trainable", trainable);
+    preview.fact("trainable_share", rounded(trainable as f64 / config.parameters() as f64));
 }
 
 fn tell_rates(preview: &mut Preview, schedule: &Schedule) {

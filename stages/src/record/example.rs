@@ -61,6 +61,12 @@ impl Example {
             None => &self.input,
         }
     }
+
+    /// Returns the row's own answer: its output, else the turn of the assistant that ends its conversation.
+    pub fn answer(&self) -> Option<&str> {
+        let last = self.messages.as_ref().and_then(|turns| turns.last()).filter(|turn| turn.role == "assistant");
+        self.output.as_deref().or_else(|| last.map(|turn| turn.content.as_str()))
+    }
 }
 
 #[cfg(test)]

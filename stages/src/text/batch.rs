@@ -2,7 +2,7 @@
 //!
 //! An update is a list of micro-batches. Under `loss_norm: micro_mean` the micro-batches belong to the result (their token
 //! means are averaged) and stay in drawn order; under `token` they only decide what fits into memory, so rows are sorted by
-//! length and cut by a token budget that no result depends on but for rounding.
+//! length and cut by a token budget that no result depends on but for rounding and the masks of dropout.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -12,6 +12,9 @@ use super::template::{Part, Template};
 use super::tokenizer::Tokenizer;
 use crate::record::example::Example;
 
+/// Parts of an input of which `truncate_input` leaves out as few as it can.
+const SHARES: usize = 128;
+
 /// Which tokens are labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -49,8 +52,8 @@ pub struct Row {
     pub ids: Vec<u32>,
     /// Whether each token is learned.
     pub labels: Vec<bool>,
-    /// Index of the first answer's first token.
-    pub response_start: usize,
+    /// Whether each token belongs to an answer.
+    pub answers: Vec<bool>,
     /// What was cut.
     pub cut: Cut,
 }
@@ -67,6 +70,18 @@ pub enum Cut {
 }
 
 impl Row {
+    /// Returns the index of the first answer's first token; the row's length where all answers were cut off.
+    pub fn response_start(&self) -> usize {
+        self.answers.iter().position(|is_answer| *is_answer).unwrap_or(self.ids.len())
+    }
+
+    /// Returns what stands before the last answer; none where all of that was cut off, or it is its end alone.
+    pub fn prompt(&self) -> Option<&[u32]> {
+        let last = self.answers.iter().rposition(|is_answer| *is_answer)?;
+        let start = self.answers[..last].iter().rposition(|is_answer| !is_answer)? + 1;
+        (start < last).then(|| &self.ids[..start])
+    }
+
     /// Returns the number of labels; the first token of a row is never predicted.
     pub fn label_tokens(&self) -> usize {
         self.labels.iter().skip(1).filter(|&&label| label).count()
@@ -175,7 +190,7 @@ impl Encoder<'_> {
             source: example.source.clone(),
             ids: Vec::new(),
             labels: Vec::new(),
-            response_start: 0,
+            answers: Vec::new(),
             cut: Cut::None,
         };
         let parts = self.template.parts(example)?;
@@ -183,10 +198,10 @@ impl Encoder<'_> {
             return Err("the conversation has no answer to learn".into());
         }
         let tokens = self.tokens(&parts).map_err(|e| e.to_string())?;
-        row.response_start = tokens.iter().position(|(_, is_answer)| *is_answer).unwrap_or(tokens.len());
-        let is_label = |is_answer: bool| is_answer || self.train_on == TrainOn::All;
-        (row.ids, row.labels) = tokens.into_iter().map(|(id, is_answer)| (id, is_label(is_answer))).unzip();
+        (row.ids, row.answers) = tokens.into_iter().unzip();
         self.end(&mut row)?;
+        let is_label = |is_answer: &bool| *is_answer || self.train_on == TrainOn::All;
+        row.labels = row.answers.iter().map(is_label).collect();
         Ok(row)
     }
 
@@ -209,37 +224,45 @@ impl Encoder<'_> {
         let ends_itself = |id: &u32| *id == eos || (self.template.is_chat() && self.tokenizer.is_control(*id));
         if !row.ids.last().is_some_and(ends_itself) {
             row.ids.push(eos);
-            row.labels.push(true);
+            row.answers.push(true);
         }
         Ok(())
     }
 
     fn cut_right(&self, mut row: Row) -> Row {
-        let answer = row.ids.len() - row.response_start;
+        let (start, tokens) = (row.response_start(), row.ids.len());
         row.ids.truncate(self.max_len);
         row.labels.truncate(self.max_len);
-        row.cut = Cut::Answer(answer - row.ids.len().saturating_sub(row.response_start));
+        row.answers.truncate(self.max_len);
+        row.cut = Cut::Answer(tokens - start.max(self.max_len));
         row
     }
 
-    /// Cuts the middle out of the input until the row fits.
+    /// Cuts as little out of the middle of the input, in [`SHARES`], as lets the row fit. How many tokens a character makes
+    /// depends on the script and on the tokenizer, so the cut is found by halving.
     fn cut_input(&self, index: usize, example: &Example, tokens: usize) -> Result<Row, Unfit> {
         let text = example.material();
         let length = text.chars().count();
-        // one token is one character at least, so the first cut is never too large
-        let mut cut = (tokens - self.max_len).min(length);
-        loop {
-            let mut row = self.whole(index, &with_input(example, &without_middle(text, cut)))?;
-            if row.ids.len() <= self.max_len {
-                row.cut = Cut::Input;
-                return Ok(row);
-            }
-            if cut == length {
-                // the mark of a cut costs tokens of its own, where there was nothing to cut
-                return Err(Unfit::TooLong(row.ids.len().min(tokens)));
-            }
-            cut = (cut + (row.ids.len() - self.max_len).max(length / 64)).min(length);
+        let without = |shares: usize| {
+            let input = without_middle(text, (length * shares).div_ceil(SHARES));
+            self.whole(index, &with_input(example, &input)).map(|row| Row { cut: Cut::Input, ..row })
+        };
+        let mut row = without(SHARES)?;
+        if row.ids.len() > self.max_len {
+            // the mark of a cut costs tokens of its own, where there was nothing to cut
+            return Err(Unfit::TooLong(row.ids.len().min(tokens)));
         }
+        let (mut too_few, mut enough) = (0, SHARES);
+        while enough - too_few > 1 {
+            let shares = (too_few + enough) / 2;
+            let tried = without(shares)?;
+            if tried.ids.len() > self.max_len {
+                too_few = shares;
+            } else {
+                (row, enough) = (tried, shares);
+            }
+        }
+        Ok(row)
     }
 }
 

@@ -75,6 +75,9 @@ const WITH_INPUT: &str = "Below is an instruction that describes a task, paired 
 const WITHOUT_INPUT: &str =
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n";
 
+/// What ends a turn under `chatml`.
+const CHATML_END: &str = "<|im_end|>";
+
 impl Template {
     /// Joins a choice with the system prompt of rows that have none, and with the tokenizer's own template.
     ///
@@ -126,13 +129,27 @@ impl Template {
         ids.map_err(|e| e.to_string())
     }
 
-    /// Returns every id that ends an answer: the tokenizer's, and what the tokenizer's own template writes after one.
+    /// Returns every id that ends an answer: the tokenizer's, and what the template writes after one.
     pub fn stops(&self, tokenizer: &Tokenizer) -> Vec<u32> {
         let mut stops = tokenizer.special().stops.clone();
-        let end = self.chat.as_ref().filter(|_| self.is_chat()).map(chat::ChatTemplate::end_of_answer);
-        let first = end.and_then(|text| tokenizer.more(&text).ok()?.first().copied());
-        stops.extend(first.filter(|id| tokenizer.is_control(*id) && !stops.contains(id)));
+        let own = if self.is_chatml() { tokenizer.sign(CHATML_END) } else { self.chat_end(tokenizer) };
+        stops.extend(own.filter(|id| !stops.contains(id)));
         stops
+    }
+
+    fn chat_end(&self, tokenizer: &Tokenizer) -> Option<u32> {
+        let text = self.chat.as_ref().filter(|_| self.is_chat()).map(chat::ChatTemplate::end_of_answer)?;
+        tokenizer.more(&text).ok()?.first().copied().filter(|id| tokenizer.is_control(*id))
+    }
+
+    /// Returns the text that the template writes after an answer where the tokenizer has no token for it: a model that has
+    /// learned it writes it out, and what it wrote before is the answer.
+    pub fn stop_text(&self, tokenizer: &Tokenizer) -> Option<&'static str> {
+        (self.is_chatml() && tokenizer.sign(CHATML_END).is_none()).then_some(CHATML_END)
+    }
+
+    fn is_chatml(&self) -> bool {
+        self.choice == TemplateChoice::Named(TemplateName::Chatml)
     }
 
     /// Returns the whole conversation, the last part being the last answer.
@@ -224,9 +241,8 @@ fn exchange(row: &Example) -> Result<(String, String), String> {
 }
 
 fn output(row: &Example) -> Result<String, String> {
-    let last = row.messages.as_ref().and_then(|list| list.last()).filter(|m| m.role == "assistant");
-    let output = row.output.clone().or_else(|| last.map(|m| m.content.clone()));
-    output.ok_or_else(|| "the row has no `output`; label the prompts first (`teacher-label`)".into())
+    let answer = row.answer().map(String::from);
+    answer.ok_or_else(|| "the row has no `output`; label the prompts first (`teacher-label`)".into())
 }
 
 fn single(row: &Example, prompt: String, answer: String) -> Vec<Part> {
@@ -240,7 +256,7 @@ fn chatml(messages: &[Message]) -> Vec<Part> {
     let mut open = String::new();
     for message in messages {
         open.push_str(&format!("<|im_start|>{}\n", message.role));
-        let text = format!("{}<|im_end|>", message.content);
+        let text = format!("{}{CHATML_END}", message.content);
         if message.role == "assistant" && message.train != Some(false) {
             parts.push(Part { text: std::mem::take(&mut open), is_answer: false });
             parts.push(Part { text, is_answer: true });

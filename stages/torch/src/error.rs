@@ -35,6 +35,9 @@ pub enum Error {
         /// The prompt's id.
         prompt: String,
     },
+    /// The work was to end before it was done.
+    #[error("cancelled")]
+    Cancelled,
     /// The device has no room for the rows that were given at once; fewer may fit.
     #[error("out of memory: {0}")]
     OutOfMemory(String),

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use crate::lora::Active;
 use crate::memory::caught;
 use crate::packed::Packed;
-use crate::{Lora, Model, Result, Row, loss};
+use crate::{Error, Halt, Lora, Model, Result, Row, loss};
 
 /// Sums over the labels of a set of rows; token-weighted, never a mean of means.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -35,16 +35,32 @@ impl Evaluation {
 /// Returns the loss sums of `rows`, computed in batches of about `batch_tokens` tokens, in the order given.
 ///
 /// # Errors
-/// [`Error::Input`](crate::Error::Input) for rows that the model cannot take,
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where a batch does not fit.
+/// [`Error::Input`] for rows that the model cannot take, [`Error::OutOfMemory`] where a batch does not fit.
 pub fn evaluate(model: &Model, lora: Option<&Lora>, rows: &[Row], batch_tokens: usize) -> Result<Evaluation> {
-    caught(|| sum_up(model, lora, rows, batch_tokens))
+    evaluate_unless(model, lora, rows, batch_tokens, &|| false)
 }
 
-fn sum_up(model: &Model, lora: Option<&Lora>, rows: &[Row], batch_tokens: usize) -> Result<Evaluation> {
+/// Returns what [`evaluate`] does, unless `halt` says otherwise before one of the batches.
+///
+/// # Errors
+/// Those of [`evaluate`], and [`Error::Cancelled`].
+pub fn evaluate_unless(
+    model: &Model,
+    lora: Option<&Lora>,
+    rows: &[Row],
+    batch_tokens: usize,
+    halt: Halt,
+) -> Result<Evaluation> {
+    caught(|| sum_up(model, lora, &batches(rows, batch_tokens), halt))
+}
+
+fn sum_up(model: &Model, lora: Option<&Lora>, batches: &[&[Row]], halt: Halt) -> Result<Evaluation> {
     let _guard = tch::no_grad_guard();
     let mut sums = Evaluation::default();
-    for batch in batches(rows, batch_tokens) {
+    for batch in batches {
+        if halt() {
+            return Err(Error::Cancelled);
+        }
         let Some(mut packed) = Packed::new(model, batch)? else { continue };
         let hidden = forward(model, lora.map(Active::still), &mut packed);
         let nll = loss::nll(model, &hidden, &packed.targets);
@@ -126,8 +142,7 @@ mod tests {
             let real = range.filter(|at| mask[*at] == 1);
             // -100, which is no label, is no id either
             let (ids, labels): (Vec<u32>, Vec<bool>) = real.map(|at| (ids[at], labels[at] == ids[at])).unzip();
-            let response_start = labels.iter().position(|label| *label).unwrap();
-            Row { ids, labels, response_start }
+            Row { ids, answers: labels.clone(), labels }
         };
         (0..count).map(row).collect()
     }
@@ -155,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn loss_of_answers_is_that_of_their_labels_alone() {
+        let place = Placement { device: Device::Cpu, kind: Kind::Float };
+        let model = Model::of(&Naive::new(&shapes()[0].1, Kind::Float), place).unwrap();
+        // an answer, a turn of the user, an answer
+        let answers = vec![false, false, true, true, false, false, true];
+        let row = |labels: Vec<bool>| Row { ids: vec![7, 23, 5, 40, 9, 11, 3], labels, answers: answers.clone() };
+        let [all, alone] =
+            [vec![true; 7], answers.clone()].map(|labels| evaluate(&model, None, &[row(labels)], 100).unwrap());
+        assert_eq!((all.tokens, all.response_tokens, alone.tokens), (6, 3, 3));
+        assert!((all.response_loss().unwrap() - alone.loss().unwrap()).abs() < 1e-5, "{all:?} {alone:?}");
+    }
+
+    #[test]
     fn divergence_is_that_of_whole_logits_in_any_slices() {
         let place = Placement { device: Device::Cpu, kind: Kind::Float };
         let model = Model::of(&Naive::new(&shapes()[0].1, Kind::Float), place).unwrap();
@@ -169,7 +197,7 @@ mod tests {
         let lora = Lora::new(&model, &config, 3).unwrap();
         let (flat, b_start) = lora.flat();
         let _ = flat.narrow(0, b_start, flat.size()[0] - b_start).fill_(3.0);
-        let row = Row { ids: vec![7, 23, 5, 40, 9, 11], labels: vec![true; 6], response_start: 0 };
+        let row = Row::answered(vec![7, 23, 5, 40, 9, 11], 0);
         let logs = |lora: Option<&Lora>| model.logits(lora, &row.ids[..5]).unwrap().log_softmax(-1, Kind::Float);
         let (base, tuned) = (logs(None), logs(Some(&lora)));
         let wanted = (base.exp() * (base - tuned)).sum(Kind::Double).double_value(&[]) / 5.0;

@@ -67,8 +67,8 @@ impl Fixture {
             ids.extend(self.tokens(example["output"].as_str().unwrap()));
             ids.push(self.reference["eos_id"].as_u64().unwrap() as u32);
             ids.truncate(cutoff);
-            let labels = (0..ids.len()).map(|at| all || at >= response_start).collect();
-            Row { ids, labels, response_start }
+            let row = Row::answered(ids, response_start);
+            Row { labels: row.answers.iter().map(|is_answer| all || *is_answer).collect(), ..row }
         };
         let rows: Vec<Row> = data.as_array().unwrap().iter().map(row).collect();
         self.check_rows(&rows);

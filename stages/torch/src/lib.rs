@@ -38,7 +38,7 @@ pub mod row;
 pub mod trainer;
 
 pub use error::Error;
-pub use evaluate::{Evaluation, divergence, evaluate};
+pub use evaluate::{Evaluation, divergence, evaluate, evaluate_unless};
 pub use generate::{Answer, Finish, GenerateConfig, Prompt, Watch, generate};
 pub use lora::{Init, Lora, LoraConfig, Scaling, Target};
 pub use model::{Compute, Model};
@@ -47,6 +47,9 @@ pub use rank::{Context, score_titles};
 pub use row::Row;
 pub use trainer::{LossNorm, OptimizerConfig, StepConfig, StepReport, Trainer};
 pub use trie::Trie;
+
+/// Asked between passes of the model; true ends the work with [`Error::Cancelled`].
+pub type Halt<'a> = &'a dyn Fn() -> bool;
 
 /// What this library's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -75,7 +75,7 @@ impl Lists {
         for at in (1..=used).filter(|at| row.labels[*at]) {
             self.sources.push((start + at - 1) as i64);
             self.targets.push(i64::from(row.ids[at]));
-            self.in_response.push(f64::from(u8::from(at >= row.response_start)));
+            self.in_response.push(f64::from(u8::from(row.answers[at])));
         }
     }
 }

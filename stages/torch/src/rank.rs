@@ -183,8 +183,7 @@ mod tests {
     /// The log-likelihood of `title` after `prompt` by one forward pass over both.
     fn plain(model: &Model, prompt: &[u32], title: &[u32]) -> f64 {
         let ids = [prompt, title].concat();
-        let labels = (0..ids.len()).map(|at| at >= prompt.len()).collect();
-        -crate::evaluate(model, None, &[Row { ids, labels, response_start: 0 }], 1000).unwrap().sum_nll
+        -crate::evaluate(model, None, &[Row::answered(ids, prompt.len())], 1000).unwrap().sum_nll
     }
 
     /// Titles out of the fixture's text: some share a beginning, one is another's beginning, one comes twice.

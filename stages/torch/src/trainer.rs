@@ -11,7 +11,7 @@ use crate::lora::Active;
 use crate::memory::caught;
 use crate::packed::Packed;
 use crate::state::Pending;
-use crate::{Error, Lora, Model, Result, Row, loss, recompute, state};
+use crate::{Error, Halt, Lora, Model, Result, Row, loss, recompute, state};
 
 /// What AdamW needs beyond the learning rate (Loshchilov and Hutter 2019, algorithm 2).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,7 +96,17 @@ impl<'a> Trainer<'a> {
     /// Those of both; what was added up for the update is then forgotten, so that it can be tried again in other
     /// micro-batches, or the state of the last good update saved.
     pub fn step(&mut self, micros: &[Vec<Row>], config: &StepConfig) -> Result<StepReport> {
-        let added = micros.iter().try_for_each(|micro| self.accumulate(micro, config));
+        self.step_unless(micros, config, &|| false)
+    }
+
+    /// Makes one update as [`Trainer::step`] does, unless `halt` says otherwise before one of its micro-batches.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::step`], and [`Error::Cancelled`].
+    pub fn step_unless(&mut self, micros: &[Vec<Row>], config: &StepConfig, halt: Halt) -> Result<StepReport> {
+        let added = micros
+            .iter()
+            .try_for_each(|micro| if halt() { Err(Error::Cancelled) } else { self.accumulate(micro, config) });
         let made = added.and_then(|()| self.update(config));
         if made.is_err() {
             self.forget();

@@ -37,6 +37,17 @@ fn settings_that_need_val_are_told_only_where_it_is_bound_to_nothing() {
 }
 
 #[test]
+fn epochs_are_idle_beside_a_number_of_updates() {
+    let all = |params: &LoraTrain| told(|preview| of_settings(preview, params, &PreviewInputs::default()));
+    let both = LoraTrain { epochs: 7, max_steps: Some(50), ..LoraTrain::default() };
+    let text = "`epochs` has no effect beside `max_steps`; leave one of them out";
+    assert_eq!(all(&both), [warning("L007", text)]);
+    for one in [LoraTrain { max_steps: None, ..both.clone() }, LoraTrain { epochs: 3, ..both }] {
+        assert_eq!(all(&one), []);
+    }
+}
+
+#[test]
 fn micro_batch_size_is_idle_under_token_alone() {
     let token = LoraTrain { micro_batch_size: Some(4), ..LoraTrain::default() };
     let all = told(|preview| of_settings(preview, &token, &PreviewInputs::default()));

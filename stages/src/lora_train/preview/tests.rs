@@ -29,9 +29,37 @@ fn facts_stand_in_the_order_of_the_table() {
     let params = LoraTrain { max_len: 256, epochs: 5, batch_size: 32, warmup: 100.0, ..LoraTrain::default() };
     let preview = preview(&params, &inputs).unwrap();
     let names: Vec<&str> = preview.facts.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["rows", "updates", "warmup_share", "max_lr", "sum_lr", "rows_cut", "label_tokens"]);
+    assert_eq!(
+        names,
+        [
+            "rows",
+            "updates",
+            "warmup_share",
+            "max_lr",
+            "sum_lr",
+            "rows_cut",
+            "label_tokens",
+            "trainable",
+            "trainable_share"
+        ]
+    );
     assert_eq!(codes(&preview), [("L003", Severity::Fail)]);
     assert!(preview.cost.seconds.is_some_and(|s| s >= 1.0));
+}
+
+#[test]
+fn memory_is_told_as_the_stage_would_run() {
+    let Some(inputs) = inputs(false) else { return };
+    let bytes = |run: Value, device: &'static str| {
+        let inputs = PreviewInputs { run, device, ..inputs.clone() };
+        preview(&LoraTrain::default(), &inputs).unwrap().cost.bytes
+    };
+    let usual = bytes(Value::Null, "cpu").unwrap();
+    for run in [json!({"micro_batch": 1}), json!({"checkpointing": "on"})] {
+        assert!(bytes(run.clone(), "cpu").unwrap() < usual, "{run}");
+    }
+    assert_eq!(bytes(json!({"checkpointing": "auto", "micro_batch": "auto"}), "cpu"), Some(usual));
+    assert_eq!(bytes(Value::Null, "cuda"), None);
 }
 
 #[test]

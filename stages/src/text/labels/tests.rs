@@ -1,8 +1,9 @@
 //! The fixture's rows, overflow, and conversations.
 
 use super::*;
+use crate::record::example::Message;
 use crate::text::fixture::{cuts, ids, reference, tiny_llama};
-use crate::text::template::TemplateChoice;
+use crate::text::template::{TemplateChoice, TemplateName};
 
 fn dataset() -> Option<Vec<Example>> {
     let text = std::fs::read_to_string(tiny_llama("dataset.json")?).unwrap();
@@ -71,8 +72,39 @@ fn input_is_cut_before_the_answer() {
         let row = Encoder { max_len, ..*whole }.encode(long, &rows[long]).unwrap().unwrap();
         assert_eq!(row.cut, Cut::Input);
         assert!(row.ids.len() <= max_len && row.ids.len() > max_len - 20, "{} of {max_len}", row.ids.len());
-        assert_eq!(row.ids[row.response_start..], before.ids[before.response_start..]);
+        assert_eq!(row.ids[row.response_start()..], before.ids[before.response_start()..]);
     });
+}
+
+#[test]
+fn no_more_is_cut_where_a_character_is_several_tokens() {
+    with_encoder(1024, Overflow::TruncateInput, TrainOn::Response, |whole, rows| {
+        let row = Example { input: "静かな時計🕰".repeat(20), ..rows[0].clone() };
+        let before = whole.encode(0, &row).unwrap().unwrap();
+        assert!(before.ids.len() > 2 * row.input.chars().count(), "{}", before.ids.len());
+        let max_len = before.ids.len() - 40;
+        let cut = Encoder { max_len, ..*whole }.encode(0, &row).unwrap().unwrap();
+        assert!(cut.ids.len() <= max_len && cut.ids.len() > max_len - 20, "{} of {max_len}", cut.ids.len());
+    });
+}
+
+#[test]
+fn turns_of_the_user_are_no_answers_even_where_all_is_learned() {
+    let turn = |role: &str, text: &str| Message { role: role.into(), content: text.into(), train: None };
+    let turns =
+        vec![turn("user", "a clock?"), turn("assistant", "this"), turn("user", "why?"), turn("assistant", "soft")];
+    let row = Example { messages: Some(turns), ..Example::default() };
+    let Some(folder) = tiny_llama("model") else { return };
+    let tokenizer = Tokenizer::open(&folder).unwrap();
+    let template = Template::new(&TemplateChoice::Named(TemplateName::Chatml), None, None).unwrap();
+    let encode = |train_on| {
+        let encoder =
+            Encoder { template: &template, tokenizer: &tokenizer, train_on, max_len: 512, overflow: Overflow::Error };
+        encoder.encode(0, &row).unwrap().unwrap()
+    };
+    let (all, answers) = (encode(TrainOn::All), encode(TrainOn::Response));
+    assert!(all.labels.iter().all(|label| *label) && !all.answers[all.response_start()..].iter().all(|label| *label));
+    assert_eq!((&all.answers, &answers.answers), (&answers.labels, &answers.labels));
 }
 
 #[test]
@@ -132,6 +164,20 @@ fn chat_tokenizer(name: &str) -> (tempfile::TempDir, Tokenizer) {
     std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
     let tokenizer = Tokenizer::open(folder.path()).unwrap();
     (folder, tokenizer)
+}
+
+#[test]
+fn chatml_ends_at_its_token_where_there_is_one_and_else_at_its_text() {
+    let template = Template::new(&TemplateChoice::Named(TemplateName::Chatml), None, None).unwrap();
+    let (_keep, tokenizer) = chat_tokenizer("chatml");
+    let end = tokenizer.sign("<|im_end|>").unwrap();
+    assert!(template.stop_text(&tokenizer).is_none() && template.stops(&tokenizer).contains(&end));
+    let Some(folder) = tiny_llama("model") else { return };
+    let tokenizer = Tokenizer::open(&folder).unwrap();
+    let wanted = if tokenizer.sign("<|im_end|>").is_some() { None } else { Some("<|im_end|>") };
+    assert_eq!(template.stop_text(&tokenizer), wanted);
+    let alpaca = Template::new(&TemplateChoice::default(), None, None).unwrap();
+    assert_eq!(alpaca.stop_text(&tokenizer), None);
 }
 
 #[test]

@@ -29,9 +29,7 @@ pub fn trainer(model: &Model, targets: Vec<Target>, dropout: f64) -> Trainer<'_>
 
 /// Returns row `number` of `length` tokens, the last `labels` of them labelled.
 pub fn row(model: &Model, number: usize, length: usize, labels: usize) -> Row {
-    let start = length.saturating_sub(labels);
-    let labels = (0..length).map(|at| at >= start).collect();
-    Row { ids: ids(model, number, length), labels, response_start: start }
+    Row::answered(ids(model, number, length), length.saturating_sub(labels))
 }
 
 /// Returns prompts of `length` tokens.

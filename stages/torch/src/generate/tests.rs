@@ -134,8 +134,7 @@ fn logprob_is_that_of_the_forward_pass() {
     let prompts = prompts(&fixture, wanted);
     let answer = &written(&model, None, &prompts, &greedy(&fixture, wanted))[0];
     let ids = [prompts[0].ids.as_slice(), &answer.ids].concat();
-    let labels = (0..ids.len()).map(|at| at >= prompts[0].ids.len()).collect();
-    let row = crate::Row { ids, labels, response_start: 0 };
+    let row = crate::Row::answered(ids, prompts[0].ids.len());
     let nll = crate::evaluate(&model, None, &[row], 1000).unwrap().sum_nll;
     assert!((nll + answer.logprob).abs() < 1e-3, "{nll} {}", answer.logprob);
 }

@@ -1,13 +1,13 @@
 //! The base model of a job, on the device that the scheduler gave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use watershed_engine::{Job, StageError};
 use watershed_stages::lora_train::{Dtype, has_fast_bf16};
 use watershed_torch::device::{self, Choice};
 use watershed_torch::{Compute, Model};
-use watershed_weights::ModelFiles;
+use watershed_weights::{Gguf, ModelFiles};
 
 use super::failed;
 
@@ -31,6 +31,23 @@ pub fn load(job: &Job, dtype: Dtype) -> Result<Model, StageError> {
     };
     let files = ModelFiles::open(job.input("base")?).map_err(|e| StageError::failed(e.to_string()))?;
     Model::load(&files, compute, device).map_err(failed)
+}
+
+/// Returns the types in which a quantised base holds its matrices, none for one of plain numbers: an adapter that is trained
+/// on it belongs to the numbers that these make.
+///
+/// # Errors
+/// When the base cannot be read.
+pub fn quantised(job: &Job) -> Result<Option<String>, StageError> {
+    let path = job.input("base")?;
+    if !Gguf::is_gguf(path) {
+        return Ok(None);
+    }
+    let file = Gguf::open(path).map_err(|e| StageError::failed(e.to_string()))?;
+    let types: BTreeSet<String> =
+        file.names().filter_map(|name| file.tensor(name)).map(|tensor| format!("{:?}", tensor.dtype())).collect();
+    let types: Vec<String> = types.into_iter().filter(|name| name.starts_with('Q')).collect();
+    Ok((!types.is_empty()).then(|| types.join(", ")))
 }
 
 /// Returns what `base_model_name_or_path` says: the digest of the base's contents, the same on every machine.

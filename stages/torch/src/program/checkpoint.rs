@@ -28,6 +28,8 @@ pub struct Progress {
     pub best: Option<(f64, u64)>,
     /// Evaluations since.
     pub since_best: u32,
+    /// Update of the last evaluation.
+    pub evaluated: Option<u64>,
     /// Tokens trained on.
     pub tokens: u64,
     /// How often memory did not suffice and micro-batches were halved.

@@ -34,28 +34,31 @@ pub fn check(params: &LoraTrain, model: &Model, lora: &Lora, data: &Dataset, job
     let least = [lora, &chosen].map(least_b).into_iter().fold(f64::INFINITY, f64::min);
     let kl = divergence(model, &chosen, &rows).map_err(failed)?;
     let end = end_probability(model, &chosen, &rows, &data.template.stops(&data.tokenizer))?;
-    verdict(Level::Fail, reload <= RELOAD, job, || {
+    verdict(job, Level::Fail, reload <= RELOAD, || {
         format!("the saved adapter's loss differs from the trained one's by {reload:.1e}")
     })?;
-    verdict(Level::Fail, least > 0.0, job, || {
+    verdict(job, Level::Fail, least > 0.0, || {
         "the adapter learned nothing: a `B` is zero; is the learning rate above 0 in any update?".into()
     })?;
-    verdict(params.checks.kl, kl >= LEAST_DIVERGENCE, job, || {
-        format!(
-            "the tuned model answers as the base does (KL {kl:.1e} nats a token); train longer or raise `lr`, or set `checks.kl: warn`"
-        )
+    verdict(job, params.checks.kl, kl >= LEAST_DIVERGENCE, || {
+        let way = softened("kl", params.checks.kl);
+        format!("the tuned model answers as the base does (KL {kl:.1e} nats a token); train longer or raise `lr`{way}")
     })?;
     if let Some(end) = end {
-        verdict(params.checks.eos, end >= LEAST_END, job, || {
-            format!(
-                "the tuned model ends answers with probability {end:.4}, so it may never stop; train longer, or set `checks.eos: warn`"
-            )
+        verdict(job, params.checks.eos, end >= LEAST_END, || {
+            let way = softened("eos", params.checks.eos);
+            format!("the tuned model ends answers with probability {end:.4}, so it may never stop; train longer{way}")
         })?;
     }
     Ok(json!({"reload_loss_difference": reload, "least_b_norm": least, "kl": kl, "end_probability": end}))
 }
 
-fn verdict(level: Level, holds: bool, job: &Job, message: impl FnOnce() -> String) -> Result<(), StageError> {
+/// Says how a check is softened that is not yet.
+fn softened(name: &str, level: Level) -> String {
+    if level == Level::Fail { format!(", or set `checks.{name}: warn`") } else { String::new() }
+}
+
+fn verdict(job: &Job, level: Level, holds: bool, message: impl FnOnce() -> String) -> Result<(), StageError> {
     match level {
         _ if holds => Ok(()),
         Level::Fail => Err(StageError::Failed(message())),

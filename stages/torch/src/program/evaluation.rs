@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use watershed_engine::Job;
 use watershed_stages::text::labels;
-use watershed_torch::{Error, Evaluation, Lora, Model, Row, evaluate};
+use watershed_torch::{Error, Evaluation, Lora, Model, Row, evaluate_unless};
 
 use super::curves::EvalLine;
 
@@ -12,7 +13,7 @@ pub struct Validation(BTreeMap<String, Vec<Row>>);
 
 /// Turns an encoded row into the library's.
 pub fn row(row: &labels::Row) -> Row {
-    Row { ids: row.ids.clone(), labels: row.labels.clone(), response_start: row.response_start }
+    Row { ids: row.ids.clone(), labels: row.labels.clone(), answers: row.answers.clone() }
 }
 
 impl Validation {
@@ -30,22 +31,22 @@ impl Validation {
         self.0.is_empty()
     }
 
-    /// Evaluates all rows, token-weighted; without an adapter, the base on its own.
+    /// Evaluates all rows after update `step`, token-weighted; without an adapter, the base on its own.
     ///
     /// # Errors
-    /// When the rows have no label, or the model cannot take them.
+    /// When the rows have no label, or the model cannot take them; [`Error::Cancelled`] when the job is.
     pub fn measure(
         &self,
         model: &Model,
         lora: Option<&Lora>,
         budget: usize,
-        step: u64,
-        epoch: f64,
+        (step, epoch): (u64, f64),
+        job: &Job,
     ) -> Result<EvalLine, Error> {
         let mut sum = Evaluation::default();
         let mut sources = BTreeMap::new();
         for (source, rows) in &self.0 {
-            let part = evaluate(model, lora, rows, budget)?;
+            let part = evaluate_unless(model, lora, rows, budget, &|| job.is_cancelled())?;
             sum.sum_nll += part.sum_nll;
             sum.tokens += part.tokens;
             sum.response_sum_nll += part.response_sum_nll;

@@ -32,10 +32,10 @@ pub fn generate(params: &Generate, run: &GenerateRun, job: &Job) -> Result<(), S
     let speech = Speech::open(params.template.as_ref(), params.system.as_deref(), job)?;
     let rows = formats::prompts(job.input("prompts")?)?;
     let prompts = prompts(params, &rows, &speech)?;
-    let model = speech.model(params.dtype, job)?;
-    let config = config(params, run, speech.stops(), job);
-    let desk =
-        Desk { job, model: &model, tokenizer: &speech.tokenizer, stop: &params.stop, rows: &rows, prompts: &prompts };
+    let model = speech.model(params.dtype, prompts.first().map(|prompt| prompt.ids.as_slice()), job)?;
+    let config = config(params, run, speech.stops(&params.stop), job);
+    let ends = Ends { given: &params.stop, own: speech.stop_text() };
+    let desk = Desk { job, model: &model, tokenizer: &speech.tokenizer, ends, rows: &rows, prompts: &prompts };
     let mut answers = desk.write(&(0..prompts.len()).collect::<Vec<_>>(), &config)?;
     let parrots = guard::guard(params.parrot_guard, &desk, &config, &mut answers)?;
     report(&answers, &parrots, speech.card.as_ref(), &prompts, job)?;
@@ -80,12 +80,32 @@ fn config(params: &Generate, run: &GenerateRun, stop_ids: Vec<u32>, job: &Job) -
     }
 }
 
+/// Texts that end an answer.
+struct Ends<'a> {
+    given: &'a [String],
+    /// What the template writes after an answer where the tokenizer has no token for it.
+    own: Option<&'a str>,
+}
+
+impl Ends<'_> {
+    fn is_empty(&self) -> bool {
+        self.given.is_empty() && self.own.is_none()
+    }
+
+    /// Returns where the first of them begins, and whether it is the template's own.
+    fn first(&self, text: &str) -> Option<(usize, bool)> {
+        let given = self.given.iter().map(|end| (end.as_str(), false));
+        let found = given.chain(self.own.map(|end| (end, true)));
+        found.filter_map(|(end, is_own)| Some((text.find(end)?, is_own))).min()
+    }
+}
+
 /// Prompts, and what they are answered with.
 struct Desk<'a> {
     job: &'a Job<'a>,
     model: &'a Model,
     tokenizer: &'a Tokenizer,
-    stop: &'a [String],
+    ends: Ends<'a>,
     rows: &'a [Example],
     prompts: &'a [Prompt],
 }
@@ -116,8 +136,9 @@ impl Desk<'_> {
 
     fn record(&self, answer: &Answer, place: usize) -> answer::Answer {
         let text = self.tokenizer.decode(&answer.ids);
-        let end = self.stop.iter().filter_map(|stop| text.find(stop)).min().unwrap_or(text.len());
+        let (end, is_own) = self.ends.first(&text).unwrap_or((text.len(), false));
         let reason = match answer.finish {
+            _ if is_own => "stop",
             Finish::Stop => "stop",
             Finish::StopText => "stop_string",
             Finish::Length => "length",
@@ -136,13 +157,9 @@ impl Desk<'_> {
 
 impl Watch for Writer<'_> {
     fn is_stop(&mut self, _prompt: &Prompt, answer: &[u32]) -> bool {
-        let Desk { job, tokenizer, stop, .. } = self.desk;
-        if stop.is_empty() {
-            // a cancelled run ends the answers in the making at their next token
-            return job.is_cancelled();
-        }
-        let text = tokenizer.decode(answer);
-        job.is_cancelled() || stop.iter().any(|stop| text.contains(stop))
+        let Desk { job, tokenizer, ends, .. } = self.desk;
+        // a cancelled run ends the answers in the making at their next token
+        job.is_cancelled() || (!ends.is_empty() && ends.first(&tokenizer.decode(answer)).is_some())
     }
 
     fn done(&mut self, answer: Answer) -> ControlFlow<()> {

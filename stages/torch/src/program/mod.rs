@@ -53,6 +53,7 @@ fn decode<T: DeserializeOwned + Default>(value: &Value) -> Result<T, StageError>
 /// Turns the library's error into a stage's; a device that does not work is the machine's fault.
 fn failed(error: Error) -> StageError {
     match error {
+        Error::Cancelled => StageError::Cancelled,
         Error::Device(message) => StageError::Environment(message),
         Error::Diverged { .. } => StageError::Diverged(error.to_string()),
         Error::File { ref why, .. } if why.contains("No space left") => StageError::Environment(error.to_string()),

@@ -47,7 +47,7 @@ pub fn rank(params: &Rank, job: &Job) -> Result<(), StageError> {
     let rows = formats::prompts(job.input("prompts")?)?;
     let items = item::read(job.input("items")?)?;
     let task = Task::new(params, &rows, &items, &speech)?;
-    let model = speech.model(params.dtype, job)?;
+    let model = speech.model(params.dtype, None, job)?;
     task.check_room(&rows, model.config().max_positions)?;
     let neutral = score(&model, &task.neutral, &task.choices, job, |_, sums| sums)?;
     let ranked = score(&model, &task.contexts, &task.choices, job, |place, mut sums| {

@@ -21,6 +21,8 @@ pub struct Receipt<'a> {
     pub progress: &'a Progress,
     /// Trainable parameters.
     pub parameters: usize,
+    /// Parameters of the base.
+    pub weights: u64,
     /// Update that `adapter` was taken from.
     pub chosen: u64,
     /// What the checks measured.
@@ -47,9 +49,11 @@ impl Receipt<'_> {
                 "updates": progress.step,
                 "tokens": progress.tokens,
                 "trainable_parameters": self.parameters,
+                "trainable_share": self.parameters as f64 / self.weights as f64,
                 "schedule": self.schedule(),
                 "losses": {"train": self.train_losses(), "val": self.val_losses()},
                 "parroting": self.parroting(),
+                "parroting_of_labels": data.own_parrot_rate(),
                 "adapter_from_update": self.chosen,
                 "checks": self.checks,
                 "numerics": progress.numerics,

@@ -3,7 +3,8 @@
 //! First blocks are computed twice instead of kept, which changes no bit; then micro-batches are halved. On a processor the
 //! first is foreseen, because a program that asks for more than there is may be ended instead of refused.
 //! Which rows form an update is decided elsewhere and stays: a smaller micro-batch is the same update in more parts, equal
-//! but for rounding. Under `loss_norm: micro_mean` the parts belong to the result, so there nothing is halved.
+//! but for rounding and for what dropout lets through, which is drawn for each part. Under `loss_norm: micro_mean` the parts
+//! belong to the result, so there nothing is halved.
 
 use serde_json::{Value, json};
 use watershed_engine::{Job, StageError};
@@ -44,14 +45,30 @@ impl Room {
         }
     }
 
+    /// Returns the room of a pass that learns nothing: it keeps no block, and its parts are nobody's choice.
+    pub fn reading(&self) -> Room {
+        let choice = MicroBatch::default();
+        Room { choice, is_fixed: false, may_recompute: false, recompute: false, halvings: 0, ..*self }
+    }
+
     /// Has blocks computed again where keeping them takes more than the `left` bytes of memory; returns what to tell the user.
     pub fn foresee(&mut self, need: Need, left: u64) -> Option<String> {
         let is_tight = self.may_recompute && need.kept > left;
         self.recompute |= is_tight;
         is_tight.then(|| {
-            let [kept, recomputed, left] = [need.kept, need.recomputed, left].map(gigabytes);
-            format!("a micro-batch would take about {kept} of memory and {left} are left: goes on with `run.checkpointing: on`, a third slower, for {recomputed}")
+            let mend = if need.recomputed > left { format!("; should that not suffice, {}", self.mend()) } else { String::new() };
+            let [kept, recomputed, left] = [need.kept, need.recomputed, left].map(gibibytes);
+            format!("a micro-batch would take about {kept} of memory and {left} are left: goes on with `run.checkpointing: on`, a third slower, for {recomputed}{mend}")
         })
+    }
+
+    /// Says what makes a micro-batch smaller.
+    fn mend(&self) -> &'static str {
+        match self.choice {
+            _ if self.is_fixed => "set `micro_batch_size` or `max_len` lower",
+            MicroBatch::Rows(1) => "set `max_len` lower or adapt fewer `lora.targets`",
+            _ => "set `run.micro_batch: 1` or `max_len` lower",
+        }
     }
 
     /// Returns the tokens that go through the model at once, at most.
@@ -124,7 +141,7 @@ impl Room {
         }
         self.halvings += 1;
         Ok(format!(
-            "out of memory with micro-batches of {before}: {why}; goes on with {}, updates stay as they are",
+            "out of memory with micro-batches of {before}: {why}; goes on with {}, in updates of the same rows",
             self.shown()
         ))
     }
@@ -134,8 +151,8 @@ impl Room {
     }
 }
 
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / (1_u64 << 30) as f64)
 }
 
 #[cfg(test)]
@@ -193,13 +210,27 @@ mod tests {
 
     #[test]
     fn blocks_that_memory_cannot_keep_are_computed_again_from_the_start() {
-        let need = Need { fixed: 9, kept: 5_000_000_000, recomputed: 1_000_000_000 };
+        let need = Need { fixed: 9, kept: 5 << 30, recomputed: 1 << 30 };
         let mut room = Room { may_recompute: true, ..room(MicroBatch::default()) };
-        assert_eq!((room.foresee(need, 5_000_000_000), room.recompute), (None, false));
-        let told = room.foresee(need, 4_000_000_000).unwrap();
-        assert!(room.recompute && told.contains("about 5.0 GB of memory and 4.0 GB are left"), "{told}");
+        assert_eq!((room.foresee(need, 5 << 30), room.recompute), (None, false));
+        let told = room.foresee(need, 4 << 30).unwrap();
+        assert!(room.recompute && told.contains("about 5.0 GiB of memory and 4.0 GiB are left"), "{told}");
+        assert!(told.ends_with("for 1.0 GiB"), "{told}");
         let mut refused = self::room(MicroBatch::default());
         assert_eq!((refused.foresee(need, 0), refused.recompute), (None, false));
+    }
+
+    #[test]
+    fn what_to_lower_is_told_where_even_that_may_not_suffice() {
+        let need = Need { fixed: 9, kept: 5 << 30, recomputed: 2 << 30 };
+        for (choice, is_fixed, mend) in [
+            (MicroBatch::default(), false, "`run.micro_batch: 1` or `max_len` lower"),
+            (MicroBatch::Rows(1), false, "`max_len` lower or adapt fewer `lora.targets`"),
+            (MicroBatch::Rows(1), true, "`micro_batch_size` or `max_len` lower"),
+        ] {
+            let told = Room { may_recompute: true, is_fixed, ..room(choice) }.foresee(need, 1 << 30).unwrap();
+            assert!(told.ends_with(&format!("for 2.0 GiB; should that not suffice, set {mend}")), "{told}");
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
-use watershed_engine::StageError;
-use watershed_stages::lora_train::Dataset;
+use watershed_engine::{Job, StageError};
+use watershed_stages::lora_train::{Dataset, Sampled};
 use watershed_stages::metrics::parroting::{Thresholds, parroting};
 use watershed_torch::{Answer, Error, GenerateConfig, Lora, Mode, Model, Prompt, Watch, generate};
 
@@ -26,12 +26,19 @@ pub struct Sample {
     pub parrots: bool,
 }
 
-/// Gathers answers.
-pub struct Collect(pub Vec<Answer>);
+/// Gathers answers, unless the job is cancelled.
+struct Collect<'a> {
+    job: &'a Job<'a>,
+    answers: Vec<Answer>,
+}
 
-impl Watch for Collect {
+impl Watch for Collect<'_> {
+    fn is_stop(&mut self, _prompt: &Prompt, _answer: &[u32]) -> bool {
+        self.job.is_cancelled()
+    }
+
     fn done(&mut self, answer: Answer) -> ControlFlow<()> {
-        self.0.push(answer);
+        self.answers.push(answer);
         ControlFlow::Continue(())
     }
 }
@@ -45,17 +52,12 @@ pub fn parrot_rate(samples: &[Sample]) -> Option<f64> {
 /// Answers those of the sampled prompts that leave room for an answer.
 ///
 /// # Errors
-/// When the model cannot take them.
-pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<Vec<Sample>, StageError> {
+/// When the model cannot take them; [`StageError::Cancelled`] when the job is.
+pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64, job: &Job) -> Result<Vec<Sample>, StageError> {
     let room = model.config().max_positions.saturating_sub(TOKENS);
-    let (mut prompts, mut inputs) = (Vec::new(), Vec::new());
-    for row in &data.sampled {
-        let ids = data.template.prompt_ids(row, &data.tokenizer).map_err(StageError::Failed)?;
-        if ids.len() <= room {
-            inputs.push(row.material());
-            prompts.push(Prompt { id: row.id.clone(), sample: 0, ids, input: Vec::new() });
-        }
-    }
+    let sampled: Vec<&Sampled> = data.sampled.iter().filter(|prompt| prompt.ids.len() <= room).collect();
+    let prompt = |of: &&Sampled| Prompt { id: of.id.clone(), sample: 0, ids: of.ids.clone(), input: Vec::new() };
+    let prompts: Vec<Prompt> = sampled.iter().map(prompt).collect();
     let config = GenerateConfig {
         max_new_tokens: TOKENS,
         mode: Mode::Greedy,
@@ -66,15 +68,19 @@ pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64) -> Result<V
         seed: 0,
         batch_tokens: prompts.iter().map(|prompt| prompt.ids.len() + TOKENS).max().unwrap_or(0) * prompts.len(),
     };
-    let mut answers = Collect(Vec::new());
-    generate(model, Some(lora), &prompts, &config, &mut answers).map_err(|error| blamed(error, step))?;
-    answers.0.sort_by_key(|answer| answer.index);
+    let mut collect = Collect { job, answers: Vec::new() };
+    generate(model, Some(lora), &prompts, &config, &mut collect).map_err(|error| blamed(error, step))?;
+    job.check_cancelled()?;
+    let mut answers = collect.answers;
+    answers.sort_by_key(|answer| answer.index);
+    let end = data.template.stop_text(&data.tokenizer);
     let judged = |answer: &Answer| {
-        let text = data.tokenizer.decode(&answer.ids);
-        let parrots = parroting(inputs[answer.index], &text).is_parrot(&Thresholds::default());
-        Sample { step, id: prompts[answer.index].id.clone(), text, parrots }
+        let (of, text) = (sampled[answer.index], data.tokenizer.decode(&answer.ids));
+        let text = end.and_then(|end| text.split(end).next()).unwrap_or(&text).to_string();
+        let parrots = parroting(&of.material, &text).is_parrot(&Thresholds::default());
+        Sample { step, id: of.id.clone(), text, parrots }
     };
-    Ok(answers.0.iter().map(judged).collect())
+    Ok(answers.iter().map(judged).collect())
 }
 
 /// Logits that are no numbers are the training's fault, not a prompt's.

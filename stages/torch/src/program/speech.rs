@@ -43,23 +43,36 @@ impl Speech {
         ids.map_err(|why| StageError::failed(format!("prompt `{}`: {why}", row.id)))
     }
 
-    /// Returns the tokens that end an answer.
-    pub fn stops(&self) -> Vec<u32> {
-        self.template.stops(&self.tokenizer)
+    /// Returns the tokens that end an answer: the template's, and those that `texts` name.
+    pub fn stops(&self, texts: &[String]) -> Vec<u32> {
+        let mut stops = self.template.stops(&self.tokenizer);
+        stops.extend(texts.iter().filter_map(|text| self.tokenizer.sign(text)));
+        stops
     }
 
-    /// Loads the base with the adapter folded in.
+    /// Returns the text that ends an answer where the tokenizer has no token for it, as the template writes it.
+    pub fn stop_text(&self) -> Option<&'static str> {
+        self.template.stop_text(&self.tokenizer)
+    }
+
+    /// Loads the base with the adapter folded in, and counts how far that moved a logit after the tokens `probe`.
     ///
     /// # Errors
     /// When either cannot be used, or the tokenizer does not fit.
-    pub fn model(&self, dtype: Dtype, job: &Job) -> Result<Model, StageError> {
+    pub fn model(&self, dtype: Dtype, probe: Option<&[u32]>, job: &Job) -> Result<Model, StageError> {
         let model = base::load(job, dtype)?;
         self.tokenizer.check_fits(model.config().vocab)?;
         job.numerics(base::numerics(job, &[("dtype", json!(dtype))]));
-        match job.optional_input("adapter") {
-            Some(folder) => Ok(model.merged(&Lora::load(folder, &model).map_err(failed)?)),
-            None => Ok(model),
+        let Some(folder) = job.optional_input("adapter") else { return Ok(model) };
+        let lora = Lora::load(folder, &model).map_err(failed)?;
+        let merged = model.merged(&lora);
+        if let Some(probe) = probe {
+            let probe = &probe[..probe.len().min(model.config().max_positions)];
+            let logits = |model: &Model, lora: Option<&Lora>| model.next_logits(lora, probe).map_err(failed);
+            let gap = (logits(&merged, None)? - logits(&model, Some(&lora))?).abs().max();
+            job.count("merged_logit_difference", gap.double_value(&[]));
         }
+        Ok(merged)
     }
 }
 

@@ -154,7 +154,7 @@ fn a_training_whose_loss_is_no_number_has_diverged_and_keeps_its_checkpoints() {
             panic!("it did not diverge")
         };
         assert!(text.contains("of update 2 is") && text.contains("the checkpoint after update 1 is kept"), "{text}");
-        assert_eq!(project.logged("info"), if already.is_empty() { vec![] } else { vec![already.to_string()] });
+        assert_eq!(project.logged("note"), if already.is_empty() { vec![] } else { vec![already.to_string()] });
     }
     project.cadence = "epoch";
     let params = with(json!({"lora": {}, "lr": 1e30, "warmup": 0.0, "eval_every": 1}));
@@ -181,7 +181,7 @@ fn a_damaged_checkpoint_costs_the_updates_since_the_one_before() {
         std::fs::remove_dir_all(project.path("cut").join(port)).ok();
     }
     let resumed = project.train(params(), "cut", 0).unwrap();
-    assert_eq!(project.logged("info")[0], "resumes after update 6");
+    assert_eq!(project.logged("note")[0], "resumes after update 6");
     assert!(project.logged("warn")[0].contains("`state.safetensors` is not what was written"));
     assert!(data(&whole) == data(&resumed));
 }
@@ -392,4 +392,18 @@ fn a_qwen2_with_biases_is_trained() {
 #[test]
 fn a_model_with_all_its_keys_and_an_output_of_its_own_is_trained() {
     trains_on(json!({"num_key_value_heads": 4, "tie_word_embeddings": false}));
+}
+
+#[test]
+fn folding_the_adapter_in_moves_no_logit_but_for_rounding_and_that_is_counted() {
+    let Some(project) = Project::new() else { return };
+    let adapter = project.train(params(), "trained", 0).unwrap().join("adapter");
+    let inputs = [("prompts", project.path("prompts.jsonl")), ("base", project.base.clone()), ("adapter", adapter)];
+    project.run("generate", json!({"max_new_tokens": 2}), &inputs, "answers", 0).unwrap();
+    let told = project.told.lock().unwrap();
+    let gap = told.iter().find_map(|event| match event {
+        JobEvent::Count { name, value } if name == "merged_logit_difference" => Some(*value),
+        _ => None,
+    });
+    assert!(gap.is_some_and(|gap| gap > 0.0 && gap < 1e-3), "{gap:?}");
 }

@@ -52,6 +52,11 @@ pub fn train(params: &LoraTrain, run: &LoraTrainRun, job: &Job) -> Result<(), St
     }
     let model = base::load(job, params.dtype)?;
     data.tokenizer.check_fits(model.config().vocab)?;
+    if let Some(types) = base::quantised(job)? {
+        job.note(format!(
+            "the base is quantised ({types}): the adapter is trained on, and belongs to, the numbers that these make"
+        ));
+    }
     let mut training = Training::new(params, run, job, &data, &model, updates)?;
     training.resume()?;
     training.look_ahead();
@@ -70,6 +75,8 @@ struct Training<'a> {
     lengths: Vec<usize>,
     validation: Validation,
     room: Room,
+    /// What fits when nothing is learned.
+    reading: Room,
     card: Card,
     trainer: Trainer<'a>,
     progress: Progress,
@@ -86,10 +93,12 @@ impl<'a> Training<'a> {
         updates: Vec<Update>,
     ) -> Result<Training<'a>, StageError> {
         let lengths = data.lengths();
+        let room = Room::new(params, run, job, &lengths);
         Ok(Training {
             schedule: schedule(params, updates.len() as u64),
             rows: data.train.rows.iter().map(evaluation::row).collect(),
-            room: Room::new(params, run, job, &lengths),
+            reading: room.reading(),
+            room,
             lengths,
             validation: Validation::new(&data.val.rows),
             card: Card::new(params, &data.tokenizer, base::name(job)),
@@ -110,10 +119,10 @@ impl<'a> Training<'a> {
         let found = job.checkpoint().map(|folder| checkpoint::take_up(folder, restore, |text| job.warn(text)));
         if let Some((progress, state)) = found.transpose()?.flatten() {
             checkpoint::restore_best(&state, job.output("adapter"))?;
-            job.log(format!("resumes after update {}", progress.step));
+            job.note(format!("resumes after update {}", progress.step));
             self.room.halvings = progress.halvings;
             if progress.numerics != json!(self.numerics()) {
-                job.warn("the checkpoint was made with other numerics, so the result may differ in its last digits");
+                job.warn("the checkpoint was made with other numerics, so the result may differ from that of one go");
             }
             self.progress = progress;
         }
@@ -147,9 +156,15 @@ impl<'a> Training<'a> {
     fn run(&mut self) -> Result<(), StageError> {
         let ended = self.go_on();
         match ended {
-            Err(StageError::Cancelled) => self.save().and(ended),
+            Err(StageError::Cancelled) => self.save().and(ended).inspect_err(|_| self.tell_kept()),
             Err(StageError::Diverged(what)) => Err(StageError::Diverged(format!("{what}; {}", self.advice()))),
             _ => ended,
+        }
+    }
+
+    fn tell_kept(&self) {
+        if let Some(step) = self.job.checkpoint().and_then(checkpoint::newest) {
+            self.job.note(format!("keeps a checkpoint after update {step}; the next run goes on from there"));
         }
     }
 
@@ -167,24 +182,26 @@ impl<'a> Training<'a> {
     }
 
     fn go_on(&mut self) -> Result<(), StageError> {
-        if self.progress.step == 0 && self.progress.curves.evals.is_empty() && self.progress.samples.is_empty() {
-            self.evaluate()?;
+        let is_fresh = self.progress.evaluated.is_none();
+        self.evaluate_if_due()?;
+        if is_fresh {
             self.tell_start();
         }
         while !self.is_over() {
             self.job.check_cancelled()?;
             self.update()?;
-            let ends_epoch = self.updates[self.progress.step as usize - 1].ends_epoch;
-            let is_last = self.progress.step == self.updates.len() as u64;
-            if is_last || self.params.eval_every.is_due(self.progress.step, ends_epoch) {
-                self.evaluate()?;
-            }
+            self.evaluate_if_due()?;
             // the last one too: a check that refuses the result may be softened
-            if self.is_over() || checkpoint_cadence(self.job).is_due(self.progress.step, ends_epoch) {
+            if self.is_over() || checkpoint_cadence(self.job).is_due(self.progress.step, self.ends_epoch()) {
                 self.save()?;
             }
         }
         Ok(())
+    }
+
+    /// Says whether the last update ended an epoch.
+    fn ends_epoch(&self) -> bool {
+        self.progress.step.checked_sub(1).is_some_and(|last| self.updates[last as usize].ends_epoch)
     }
 
     /// Tells what a continued training starts from.
@@ -195,7 +212,7 @@ impl<'a> Training<'a> {
         let loss =
             self.progress.curves.evals.first().map(|line| format!("; its validation loss is {:.4}", line.score()));
         let (words, loss) = (start::words(self.trainer.lora().config()), loss.unwrap_or_default());
-        self.job.log(format!("goes on from an adapter with {words}{loss}"));
+        self.job.note(format!("goes on from an adapter with {words}{loss}"));
     }
 
     fn is_over(&self) -> bool {
@@ -221,7 +238,7 @@ impl<'a> Training<'a> {
         let attempt = |room: &Room| {
             let micros = if is_micro_mean { update.micro.clone() } else { room.cut(&rows, lengths) };
             let config = StepConfig { recompute: room.recompute, ..config };
-            trainer.step(&micros.iter().map(encoded).collect::<Vec<Vec<Row>>>(), &config)
+            trainer.step_unless(&micros.iter().map(encoded).collect::<Vec<Vec<Row>>>(), &config, &|| job.is_cancelled())
         };
         let report = self.room.fit(attempt, |text| job.warn(text))?;
         self.note_halvings();
@@ -266,8 +283,17 @@ impl<'a> Training<'a> {
         ];
         values.extend(line.response_loss.map(|loss| ("response_loss", loss)));
         self.job.metric(line.step, line.epoch, &values);
-        self.job.progress(line.step, self.updates.len() as u64, "updates", format!("loss {:.3}", line.loss));
+        self.job.progress(line.step, self.updates.len() as u64, "updates", self.note(&line));
         self.progress.curves.updates.push(line);
+    }
+
+    /// Returns what stands beside the number of updates done.
+    fn note(&self, line: &UpdateLine) -> String {
+        let seconds = self.progress.seconds + self.started.elapsed().as_secs_f64();
+        let rate = self.progress.tokens as f64 / seconds.max(1e-9);
+        let evaluated = self.progress.curves.evals.last().map(|eval| format!(", val {:.3}", eval.score()));
+        let evaluated = evaluated.unwrap_or_default();
+        format!("epoch {:.1}, loss {:.3}{evaluated}, {rate:.0} tokens/s", line.epoch, line.loss)
     }
 
     /// Returns the passes over the rows so far.

@@ -139,12 +139,7 @@ fn small(keys: &serde_json::Value) -> Model {
 
 /// Two rows, of which the second is trained on whole.
 fn two_rows() -> Vec<Row> {
-    let row = |ids: &[u32], response_start: usize| Row {
-        ids: ids.to_vec(),
-        labels: (0..ids.len()).map(|at| at >= response_start).collect(),
-        response_start,
-    };
-    vec![row(&[1, 7, 23, 42, 9, 2], 3), row(&[1, 50, 4, 2], 1)]
+    vec![Row::answered(vec![1, 7, 23, 42, 9, 2], 3), Row::answered(vec![1, 50, 4, 2], 1)]
 }
 
 const STEP: StepConfig = StepConfig {
@@ -242,9 +237,23 @@ fn update_that_fails_leaves_the_state_of_the_one_before() {
     let _turn = alone();
     let model = small(&crate::naive::shapes()[0].1);
     let (mut once, mut twice) = (on(&model, 0.3, 1.0), on(&model, 0.3, 1.0));
-    let spoilt = Row { ids: vec![1, 900, 2], labels: vec![true; 3], response_start: 0 };
+    let spoilt = Row::answered(vec![1, 900, 2], 0);
     let error = twice.step(&[two_rows(), vec![spoilt]], &STEP).unwrap_err();
     assert!(error.to_string().contains("token 900"), "{error}");
+    let reports = [&mut once, &mut twice].map(|trainer| trainer.step(&[two_rows()], &STEP).unwrap());
+    assert_eq!(reports[0], reports[1]);
+    assert_eq!(once.lora.numbers(), twice.lora.numbers());
+}
+
+#[test]
+fn update_that_is_cancelled_between_micro_batches_was_never_begun() {
+    let _turn = alone();
+    let model = small(&crate::naive::shapes()[0].1);
+    let (mut once, mut twice) = (on(&model, 0.3, 1.0), on(&model, 0.3, 1.0));
+    let asked = std::cell::Cell::new(0);
+    let halt = || asked.replace(asked.get() + 1) == 1;
+    let error = twice.step_unless(&[two_rows(), two_rows(), two_rows()], &STEP, &halt).unwrap_err();
+    assert!(matches!(error, Error::Cancelled) && asked.get() == 2, "{error}, asked {} times", asked.get());
     let reports = [&mut once, &mut twice].map(|trainer| trainer.step(&[two_rows()], &STEP).unwrap());
     assert_eq!(reports[0], reports[1]);
     assert_eq!(once.lora.numbers(), twice.lora.numbers());

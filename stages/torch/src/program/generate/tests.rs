@@ -98,7 +98,7 @@ fn a_retry_can_be_cancelled() {
 fn parrots_fail_the_stage_when_asked_to() {
     let Some(desk) = Desk::of_parrots() else { return };
     let error = desk.try_write("fail", json!({"parrot_guard": "fail"}), 0).unwrap_err().to_string();
-    assert!(error.contains("answers copy their input, the first is `"), "{error}");
+    assert!(error.contains("answers copy their input or themselves, the first is `"), "{error}");
     assert!(desk.try_write("report", json!({"parrot_guard": "report"}), 0).is_ok());
 }
 
@@ -140,4 +140,14 @@ fn prompts_may_be_a_json_array() {
     desk.prompts = desk.project.path("prompts.json");
     std::fs::write(&desk.prompts, json!(rows).to_string()).unwrap();
     assert_eq!(desk.write("array", json!({})), by_lines);
+}
+
+#[test]
+fn the_first_text_that_ends_an_answer_counts_whoever_named_it() {
+    let given = ["stop".to_string(), "###".to_string()];
+    let ends = super::Ends { given: &given, own: Some("<|im_end|>") };
+    assert_eq!(ends.first("a clock<|im_end|> stop"), Some((7, true)));
+    assert_eq!(ends.first("a ### stop<|im_end|>"), Some((2, false)));
+    assert_eq!(ends.first("a clock"), None);
+    assert_eq!(super::Ends { given: &[], own: None }.first("stop<|im_end|>"), None);
 }

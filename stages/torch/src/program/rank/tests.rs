@@ -54,10 +54,9 @@ impl Shop {
         let (before, title) = (tokenizer.more(before).unwrap(), tokenizer.more(title).unwrap());
         let start = prompt.len() + before.len();
         let ids = [prompt, before, title.clone()].concat();
-        let labels = (0..ids.len()).map(|at| at >= start).collect();
         let files = ModelFiles::open(&self.0.base).unwrap();
         let model = Model::load(&files, Compute::F32, tch::Device::Cpu).unwrap();
-        let row = Row { ids, labels, response_start: 0 };
+        let row = Row::answered(ids, start);
         (-evaluate(&model, None, &[row], 1 << 20).unwrap().sum_nll, title.len())
     }
 }

@@ -20,7 +20,7 @@ fn training_goes_on_from_an_adapter_with_its_settings() {
     assert_eq!(config["target_modules"], json!(["q_proj", "v_proj"]));
     let (before, after) = (numbers(&first, "eval.jsonl", "loss"), numbers(&second, "eval.jsonl", "loss"));
     assert!((after[0] - before[1]).abs() < 1e-6 && after[1] < after[0], "{before:?} {after:?}");
-    let told = project.logged("info").join("\n");
+    let told = project.logged("note").join("\n");
     let words = format!(
         "goes on from an adapter with r 4, alpha 8, dropout 0.05, q_proj v_proj; its validation loss is {:.4}",
         after[0]

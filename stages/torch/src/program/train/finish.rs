@@ -42,11 +42,9 @@ impl Training<'_> {
         }
         let lora = Lora::load(self.job.output("adapter"), model).map_err(failed)?;
         let epoch = chosen as f64 / self.updates_per_epoch();
-        let (job, of) =
-            (self.job, |lora, room: &Room, step, epoch| rows.measure(model, lora, room.budget(), step, epoch));
-        let attempt = |room: &Room| Ok((of(None, room, 0, 0.0)?, of(Some(&lora), room, chosen, epoch)?));
-        let (before, after) = self.room.fit(attempt, |text| job.warn(text))?;
-        self.note_halvings();
+        let (job, of) = (self.job, |lora, room: &Room, at| rows.measure(model, lora, room.budget(), at, self.job));
+        let attempt = |room: &Room| Ok((of(None, room, (0, 0.0))?, of(Some(&lora), room, (chosen, epoch))?));
+        let (before, after) = self.reading.fit(attempt, |text| job.warn(text))?;
         self.job.metric(chosen, epoch, &[("test_loss", after.loss), ("test_loss_before", before.loss)]);
         self.progress.curves.tests = vec![before, after];
         Ok(())
@@ -58,6 +56,7 @@ impl Training<'_> {
             schedule: &self.schedule,
             progress: &self.progress,
             parameters: self.trainer.lora().parameters(),
+            weights: self.trainer.model().config().parameters(),
             chosen,
             checks,
         };

@@ -5,26 +5,57 @@ use watershed_torch::Error;
 
 use super::Training;
 use crate::program::room::Room;
-use crate::program::sampler::{parrot_rate, sample};
+use crate::program::sampler::{Sample, parrot_rate, sample};
 use crate::program::{adapter, failed};
 
+/// How much more often than the rows' own answers a model's may parrot, as a share: names of products are copied with reason.
+const TOLERATED: f64 = 0.25;
+
 impl Training<'_> {
+    /// Evaluates where that is due and not done: a training that was cancelled in the middle of an evaluation owes it.
+    pub(super) fn evaluate_if_due(&mut self) -> Result<(), StageError> {
+        let (step, updates) = (self.progress.step, self.updates.len() as u64);
+        let is_due = step == 0 || step == updates || self.params.eval_every.is_due(step, self.ends_epoch());
+        if is_due && self.progress.evaluated != Some(step) { self.evaluate() } else { Ok(()) }
+    }
+
     /// Answers the sampled prompts and measures the validation rows.
-    pub(super) fn evaluate(&mut self) -> Result<(), StageError> {
+    fn evaluate(&mut self) -> Result<(), StageError> {
         let (step, epoch) = (self.progress.step, self.epoch());
-        let samples = sample(self.trainer.model(), self.trainer.lora(), self.data, step)?;
-        if let Some(rate) = parrot_rate(&samples) {
-            self.job.metric(step, epoch, &[("parrot_rate", rate)]);
+        self.job.progress(step, self.updates.len() as u64, "updates", "evaluates");
+        let samples = sample(self.trainer.model(), self.trainer.lora(), self.data, step, self.job)?;
+        let rate = parrot_rate(&samples);
+        self.warn_of_parrots(&samples);
+        if !self.validation.is_empty() {
+            self.validate(step, epoch)?;
         }
+        rate.into_iter().for_each(|rate| self.job.metric(step, epoch, &[("parrot_rate", rate)]));
         self.progress.samples.extend(samples);
-        if self.validation.is_empty() { Ok(()) } else { self.validate(step, epoch) }
+        self.progress.evaluated = Some(step);
+        Ok(())
+    }
+
+    /// Warns once, when the answers of a tuned model first parrot far more than those of the rows do.
+    fn warn_of_parrots(&self, samples: &[Sample]) {
+        let by_step = self.progress.samples.chunk_by(|a, b| a.step == b.step);
+        let (own, step) = (self.data.own_parrot_rate(), self.progress.step);
+        let is_bad = |samples: &[Sample]| samples[0].step > 0 && parrot_rate(samples) > Some(own + TOLERATED);
+        if step == 0 || samples.is_empty() || !is_bad(samples) || by_step.into_iter().any(is_bad) {
+            return;
+        }
+        let parrots = samples.iter().filter(|sample| sample.parrots).count();
+        self.job.warn(format!(
+            "after update {step}, {parrots} of {} answers to fixed prompts copy their input or themselves ({:.0} % of the rows' own \
+             answers do); output `samples` holds them",
+            samples.len(),
+            own * 100.0
+        ));
     }
 
     fn validate(&mut self, step: u64, epoch: f64) -> Result<(), StageError> {
         let (validation, model, lora, job) = (&self.validation, self.trainer.model(), self.trainer.lora(), self.job);
-        let attempt = |room: &Room| validation.measure(model, Some(lora), room.budget(), step, epoch);
-        let line = self.room.fit(attempt, |text| job.warn(text))?;
-        self.note_halvings();
+        let attempt = |room: &Room| validation.measure(model, Some(lora), room.budget(), (step, epoch), job);
+        let line = self.reading.fit(attempt, |text| job.warn(text))?;
         if !line.score().is_finite() {
             return Err(failed(Error::Diverged { what: "validation loss", step, value: line.score() }));
         }
