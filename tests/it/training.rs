@@ -192,19 +192,24 @@ fn a_training_that_diverges_is_called_so_in_the_log_and_in_show() {
 #[test]
 fn a_base_whose_weights_are_no_numbers_is_refused_before_any_update() {
     let Some(project) = project("max_steps: 4", "checkpoint: 1") else { return };
-    spoil(&project.path("base/model.safetensors"));
+    spoil(&project.path("base"));
     let error = project.run(&[]).error("tuned");
     assert!(error.contains("holds numbers that are not finite: fetch the model again"), "{error}");
 }
 
-/// Makes the final norm of a model no number: its last four bytes, as a NaN in each of the usual types.
-fn spoil(weights: &Path) {
-    let mut bytes = std::fs::read(weights).unwrap();
-    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let names: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    let end = names["model.norm.weight"]["data_offsets"][1].as_u64().unwrap() as usize + 8 + header;
-    bytes[end - 4..end].copy_from_slice(&[0xff, 0x7f, 0xff, 0x7f]);
-    std::fs::write(weights, bytes).unwrap();
+/// Makes the final norm of a model no number, in whichever of its files that lies: its last four bytes, as a NaN in each of the
+/// usual types.
+fn spoil(base: &Path) {
+    let shards = files(base).into_iter().filter(|path| path.extension().is_some_and(|end| end == "safetensors"));
+    for shard in shards {
+        let mut bytes = std::fs::read(&shard).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let names: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+        let Some(end) = names["model.norm.weight"]["data_offsets"][1].as_u64() else { continue };
+        let end = end as usize + 8 + header;
+        bytes[end - 4..end].copy_from_slice(&[0xff, 0x7f, 0xff, 0x7f]);
+        std::fs::write(&shard, bytes).unwrap();
+    }
 }
 
 #[test]
