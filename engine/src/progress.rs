@@ -17,7 +17,7 @@ const PACE_S: f64 = 10.0;
 #[derive(Default)]
 struct Note {
     text: String,
-    /// When it was first heard of, and what it had done by then: a stage may resume.
+    /// When it had first done something, and how much: a stage may resume, and its first step may be slow to come.
     first: Option<(Instant, u64)>,
 }
 
@@ -46,8 +46,12 @@ impl Progress {
             }
             Event::Progress { stage, case, done, total, unit, note } => {
                 let kept = self.notes.entry(title(stage, case.as_ref())).or_default();
-                let (since, before) = *kept.first.get_or_insert_with(|| (Instant::now(), *done));
-                let left = time_left(since.elapsed(), done.saturating_sub(before), total.saturating_sub(*done));
+                if *done > 0 {
+                    kept.first.get_or_insert_with(|| (Instant::now(), *done));
+                }
+                let left = kept.first.map_or_else(String::new, |(since, before)| {
+                    time_left(since.elapsed(), done.saturating_sub(before), total.saturating_sub(*done))
+                });
                 kept.text = event::progress(*done, *total, unit, note) + &left;
                 self.tell_progress();
             }

@@ -157,7 +157,10 @@ fn row_39_one_interrupt_asks_and_a_second_ends_at_once() {
     let mut engine = start(&project, &[]);
     let pid = grandchild(&project);
     signal(&engine, libc::SIGINT);
+    // as `timeout` does it, to the process and to its group
+    signal(&engine, libc::SIGINT);
     until("the polite signal", || project.path("asked").exists());
+    std::thread::sleep(Duration::from_millis(100));
     assert!(engine.try_wait().unwrap().is_none(), "the first interrupt leaves the stage its time");
     let second = Instant::now();
     signal(&engine, libc::SIGINT);
