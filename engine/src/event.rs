@@ -125,7 +125,7 @@ pub enum Event {
         stage: String,
         /// Case.
         case: Option<String>,
-        /// `info` or `warn`.
+        /// `info`, or what the user is shown too: `note` or `warn`.
         level: String,
         /// The line.
         text: String,

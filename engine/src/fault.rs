@@ -50,7 +50,7 @@ impl StageError {
 
     /// Returns the error of a stage that was cancelled because of `run.timeout`.
     pub fn out_of_time() -> StageError {
-        StageError::TimedOut("the time limit of `run.timeout` was reached; run again to go on".into())
+        StageError::TimedOut("the time limit of `run.timeout` was reached; run again: a stage with a checkpoint goes on from there, any other begins anew".into())
     }
 
     /// Returns the error for a failed `verb` on `path`; a full disk is the environment's fault.

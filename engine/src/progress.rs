@@ -19,6 +19,24 @@ struct Note {
     text: String,
     /// When it had first done something, and how much: a stage may resume, and its first step may be slow to come.
     first: Option<(Instant, u64)>,
+    /// What it had done last, and of how much.
+    last: (u64, u64),
+}
+
+impl Note {
+    /// Takes what is done of `total` and returns how long the rest takes, where there is a pace. A stage that counts anew has a
+    /// new one.
+    fn left(&mut self, done: u64, total: u64) -> String {
+        if done < self.last.0 || total != self.last.1 {
+            self.first = None;
+        }
+        self.last = (done, total);
+        if done == 0 {
+            return String::new();
+        }
+        let (since, before) = *self.first.get_or_insert_with(|| (Instant::now(), done));
+        time_left(since.elapsed(), done - before, total.saturating_sub(done))
+    }
 }
 
 /// Shows the lines of a run log as they come.
@@ -46,12 +64,7 @@ impl Progress {
             }
             Event::Progress { stage, case, done, total, unit, note } => {
                 let kept = self.notes.entry(title(stage, case.as_ref())).or_default();
-                if *done > 0 {
-                    kept.first.get_or_insert_with(|| (Instant::now(), *done));
-                }
-                let left = kept.first.map_or_else(String::new, |(since, before)| {
-                    time_left(since.elapsed(), done.saturating_sub(before), total.saturating_sub(*done))
-                });
+                let left = kept.left(*done, *total);
                 kept.text = event::progress(*done, *total, unit, note) + &left;
                 self.tell_progress();
             }
@@ -179,8 +192,8 @@ fn time_left(elapsed: Duration, done: u64, more: u64) -> String {
     if done == 0 || more == 0 {
         return String::new();
     }
-    let ms = elapsed.as_millis() as u64 / done * more;
-    format!(", {} left", out::duration((ms / 1000 * 1000).max(1000)))
+    let seconds = (elapsed.as_secs_f64() * more as f64 / done as f64).max(1.0);
+    format!(", {} left", out::duration(seconds as u64 * 1000))
 }
 
 /// Says whether the engine itself logged a line that explains what people see: what comes, or why nothing does.
@@ -209,5 +222,11 @@ mod tests {
         assert_eq!(time_left(Duration::from_secs(9), 0, 7), "");
         assert_eq!(time_left(Duration::from_secs(600), 10, 5), ", 5m00s left");
         assert_eq!(time_left(Duration::from_secs(600), 10, 0), "");
+        // bytes, many a millisecond
+        assert_eq!(time_left(Duration::from_secs(10), 20_000_000, 40_000_000), ", 20.0 s left");
+        let mut note = Note::default();
+        assert!([(0, 9), (3, 9)].into_iter().all(|(done, total)| note.left(done, total).is_empty()));
+        assert_eq!(note.left(4, 9), ", 1.0 s left");
+        assert!(note.left(1, 9).is_empty() && note.left(2, 5).is_empty(), "it counts anew");
     }
 }

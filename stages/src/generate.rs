@@ -108,7 +108,7 @@ pub enum ParrotGuard {
     /// They are counted.
     #[default]
     Report,
-    /// They are written again with runs of 8 tokens of the input or of themselves forbidden and a stronger repetition penalty,
+    /// They are written again with runs of 8 tokens of the prompt or of themselves forbidden and a stronger repetition penalty,
     /// those that still parrot once more with runs of 4.
     Retry,
     /// The stage fails.

@@ -123,7 +123,9 @@ fn from_pipeline(
     let lines = plan::plan(&session, &[*node], &[]);
     let state = lines.into_iter().find(|l| l.node == *node).map(|l| l.state);
     let Some(State::Hit(_, record)) = state else {
-        let text = format!("`{stage}` is not in the store as the pipeline stands; `watershed run` makes it");
+        let text = format!(
+            "`{stage}` is not in the store as the pipeline stands; `watershed run` makes it, `--run last` takes what the last run made"
+        );
         return Err(Fault::Exit(10, text));
     };
     let stored = choose(&record, Some(&session.graph.nodes[*node].stage.kind), stage, port)?;

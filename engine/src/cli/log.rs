@@ -150,11 +150,17 @@ fn tell(told: &Told, common: &Common) {
     told.entries.iter().for_each(line);
 }
 
+/// Returns a number with six digits that count.
+fn shown(value: f64) -> String {
+    let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
+    if rounded != 0.0 && rounded.abs() < 1e-4 { format!("{rounded:e}") } else { rounded.to_string() }
+}
+
 fn line(entry: &Entry) {
     let text = match &entry.event {
         Event::StageStarted { key, .. } => format!("started as {}", key.get(..8).unwrap_or(key)),
         Event::Metric { step, values, .. } => {
-            let values: Vec<String> = values.iter().map(|(k, v)| format!("{k} {v:.6}")).collect();
+            let values: Vec<String> = values.iter().map(|(k, v)| format!("{k} {}", shown(*v))).collect();
             format!("step {step}: {}", values.join(", "))
         }
         Event::Log { level, text, .. } => format!("{level}: {text}"),

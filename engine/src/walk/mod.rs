@@ -328,7 +328,7 @@ impl<'a> Walk<'a> {
         self.wake_readers(id);
     }
 
-    fn skip(&mut self, id: NodeId, why: String) {
+    pub(super) fn skip(&mut self, id: NodeId, why: String) {
         self.state[id] = State::Skipped;
         self.tally.skipped += 1;
         self.tell_end(id, Ending { outcome: "skipped", error: Some(why), ..Ending::default() });
@@ -370,8 +370,7 @@ impl<'a> Walk<'a> {
     fn skip_the_rest(&mut self) {
         for id in 0..self.state.len() {
             if matches!(self.state[id], State::Waiting | State::Ready) {
-                let why = if self.tried.contains_key(&id) { "cancelled while it ran" } else { "the run ended before" };
-                self.skip(id, why.into());
+                self.skip(id, "the run ended before".into());
             }
         }
     }

@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
                 self.fail(id, ending, StageError::out_of_time());
             }
             Err(Ended::Failed(StageError::Retry(fault))) => self.rest_or_fail(id, ending, fault),
-            Err(Ended::Failed(StageError::Cancelled)) => self.state[id] = State::Waiting,
+            Err(Ended::Failed(StageError::Cancelled)) => self.skip(id, "cancelled while it ran".into()),
             Err(Ended::Failed(error)) => self.fail(id, ending, error),
         }
     }

@@ -51,7 +51,7 @@ impl Evidence {
             evidence.add_teacher(formats::prompts(path)?)?;
         }
         for input in job.inputs("ranking") {
-            evidence.rankings.insert(input.label.clone(), read_ranking(&input.path)?);
+            evidence.rankings.insert(input.label.clone(), read_ranking(&input.label, &input.path)?);
         }
         if let Some(path) = job.optional_input("truth") {
             for row in interaction::read(path)? {
@@ -171,14 +171,20 @@ fn read_answers(path: &Path, system: &str, prompts: &BTreeMap<String, Example>) 
     Ok(answers)
 }
 
-fn read_ranking(path: &Path) -> Result<BTreeMap<String, Vec<String>>, StageError> {
+fn read_ranking(system: &str, path: &Path) -> Result<BTreeMap<String, Vec<String>>, StageError> {
     let rows: Vec<Ranked> = lines::read(path)?;
-    let ordered = |row: Ranked| {
+    let mut lists = BTreeMap::new();
+    for row in rows {
         let scored = row.scores.len() == row.items.len();
         let items = if scored { ranking::order(row.items.into_iter().zip(row.scores).collect()) } else { row.items };
-        (row.group, items)
-    };
-    Ok(rows.into_iter().map(ordered).collect())
+        if lists.insert(row.group.clone(), items).is_some() {
+            let group = row.group;
+            return Err(StageError::failed(format!(
+                "ranking `{system}` holds two lists for `{group}`, and metrics are of one list a customer: rank one prompt for each"
+            )));
+        }
+    }
+    Ok(lists)
 }
 
 fn label(example: Example) -> Answer {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use watershed_engine::fault::ParamFault;
 use watershed_engine::port::{Ports, RecordType};
 use watershed_engine::preview::{Preview, PreviewInputs};
@@ -93,14 +93,15 @@ impl Stage for Export {
 
     fn preview(&self, inputs: &PreviewInputs) -> Result<Preview, StageError> {
         let Some(base) = inputs.get("base") else { return Ok(Preview::default()) };
-        let base = ModelFiles::open(base).map_err(failed)?;
-        self.beside(&base).map(|_| Preview::default())
+        let question = json!(["export", base, self.format, self.dtype]).to_string();
+        inputs.once(&question, || self.beside(&ModelFiles::open(base).map_err(failed)?))?;
+        Ok(Preview::default())
     }
 
     fn run(&self, _run: &NoRunKeys, job: &Job) -> Result<(), StageError> {
         let base = ModelFiles::open(job.input("base")?).map_err(failed)?;
         let adapter = job.optional_input("adapter");
-        adapter.iter().for_each(|folder| warn_of_another_base(folder, job));
+        adapter.iter().for_each(|folder| tell_card(folder, job));
         let adapter = adapter.map(|folder| Adapter::open(folder, base.config()).map_err(failed)).transpose()?;
         let (merged, out) = (Merged { base: &base, adapter: adapter.as_ref() }, job.output("model"));
         match (self.beside(&base)?, &adapter) {
@@ -146,10 +147,12 @@ fn tokenizer(base: &ModelFiles) -> Result<Vec<(String, Value)>, StageError> {
     tokenizer.to_gguf(vocab).map_err(|why| StageError::failed(format!("`{}`: {why}", path.display())))
 }
 
-/// An adapter knows the digest of the base that it was trained on.
-fn warn_of_another_base(adapter: &Path, job: &Job) {
+/// Tells what an adapter's card knows and the exported files do not say: its base, and how it was spoken to.
+fn tell_card(adapter: &Path, job: &Job) {
     let Ok(text) = std::fs::read_to_string(adapter.join("watershed.json")) else { return };
     let card: Json = serde_json::from_str(&text).unwrap_or_default();
+    let system = card["system"].as_str().map_or(String::new(), |system| format!(" and `system: {system}`"));
+    job.note(format!("ask the exported model as it was trained: with `template: {}`{system}", card["template"]));
     let base = job.inputs("base").first().map(|input| format!("blake3:{}", input.digest));
     if card["base"].as_str().is_some_and(|own| Some(own) != base.as_deref()) {
         job.warn("the adapter was trained on another base; the merged model may be worse than the base");
@@ -169,7 +172,6 @@ fn failed(error: watershed_weights::Error) -> StageError {
 mod tests {
     use std::path::PathBuf;
 
-    use serde_json::json;
     use watershed_engine::{Kind, job::run_alone};
     use watershed_weights::LlamaConfig;
 

@@ -215,8 +215,26 @@ fn message(turn: &Value) -> Result<Message, String> {
     // OpenAI marks turns that shall not be learned with `weight: 0`.
     let unweighted = fields.get("weight").and_then(Value::as_f64) == Some(0.0);
     let train = fields.get("train").and_then(Value::as_bool).or(unweighted.then_some(false));
-    let content = first(["content", "value"]).ok_or("no `content`")?;
-    Ok(Message { role: role.into(), content: content.into(), train })
+    if let Some(call) = ["tool_calls", "function_call"].into_iter().find(|name| is_given(fields.get(*name))) {
+        return Err(format!("`{call}` is not supported: write the call out in `content`, as the model shall write it"));
+    }
+    let content = ["content", "value"].into_iter().find_map(|name| fields.get(name));
+    Ok(Message { role: role.into(), content: content.ok_or("no `content`").map(said)??, train })
+}
+
+fn is_given(value: Option<&Value>) -> bool {
+    !matches!(value, None | Some(Value::Null)) && value != Some(&Value::Array(Vec::new()))
+}
+
+/// Reads what a turn says: a text, or a list of parts that are texts, as OpenAI's newer files have.
+fn said(content: &Value) -> Result<String, String> {
+    let part = |part: &Value| part.get("text").and_then(Value::as_str).map(String::from);
+    let text = match content {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => parts.iter().map(part).collect(),
+        _ => None,
+    };
+    text.ok_or_else(|| "`content` is neither a text nor a list of texts".to_string())
 }
 
 #[cfg(test)]
@@ -227,6 +245,22 @@ mod tests {
     fn read(value: Value) -> Result<Example, String> {
         let fields = value.as_object().unwrap();
         Format::Detect.settle(fields, &Columns::default())?.example(fields, &Columns::default())
+    }
+
+    #[test]
+    fn a_turn_may_be_said_in_parts_and_calls_no_tools() {
+        let asked = |answer: Value| read(json!({"messages": [{"role": "user", "content": "q"}, answer]}));
+        let parts = json!([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]);
+        let row = asked(json!({"role": "assistant", "content": parts, "tool_calls": []})).unwrap();
+        assert_eq!(row.messages.unwrap()[1].content, "a b");
+        for (key, call) in [("tool_calls", json!([{"id": "1"}])), ("function_call", json!({"name": "f"}))] {
+            let error = asked(json!({"role": "assistant", "content": null, key: call})).unwrap_err();
+            assert!(error.contains(&format!("turn 2 of `messages`: `{key}` is not supported")), "{error}");
+        }
+        let image = json!([{"type": "image_url", "image_url": {"url": "x"}}]);
+        let error = asked(json!({"role": "assistant", "content": image})).unwrap_err();
+        assert!(error.contains("neither a text nor a list of texts"), "{error}");
+        assert!(asked(json!({"role": "assistant"})).unwrap_err().contains("no `content`"));
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //! answer.
 
 use rayon::prelude::*;
-use watershed_engine::StageError;
-use watershed_engine::preview::{Preview, PreviewInputs};
+use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
+use watershed_engine::{StageError, code};
 
-use super::Generate;
 use super::speech::Speech;
+use super::{Generate, Mode};
 use crate::base::Base;
 use crate::formats;
+use crate::lora_train::Card;
 use crate::record::example::Example;
 
 /// Looks at the base and, where they are there, at every prompt.
@@ -33,7 +34,32 @@ pub fn preview(params: &Generate, inputs: &PreviewInputs) -> Result<Preview, Sta
         ))),
         Err(error) => Some(error),
     };
-    rows.par_iter().find_map_first(fault).map_or(Ok(Preview::default()), Err)
+    match rows.par_iter().find_map_first(fault) {
+        Some(error) => Err(error),
+        None => Ok(Preview { lints: lints(params, inputs)?, ..Preview::default() }),
+    }
+}
+
+/// Tells settings that change nothing, and a template that the adapter did not learn.
+fn lints(params: &Generate, inputs: &PreviewInputs) -> Result<Vec<Lint>, StageError> {
+    let usual = Generate::default();
+    let drawing = [
+        ("temperature", params.temperature != usual.temperature),
+        ("top_p", params.top_p != usual.top_p),
+        ("top_k", params.top_k != usual.top_k),
+        ("min_p", params.min_p != usual.min_p),
+    ];
+    let drawing = drawing.map(|(name, is_set)| (name, is_set && params.mode != Mode::Sample, "sample"));
+    let idle = drawing.into_iter().chain([("beams", params.beams != usual.beams && params.mode != Mode::Beam, "beam")]);
+    let idle = idle.filter(|(_, is_idle, _)| *is_idle);
+    let mut texts: Vec<String> =
+        idle.map(|(name, _, mode)| format!("`{name}` has no effect without `mode: {mode}`; leave it out")).collect();
+    let card = inputs.get("adapter").map(Card::read).transpose()?.flatten();
+    if card.is_some_and(|card| params.template.as_ref().is_some_and(|template| *template != card.template)) {
+        texts.push("the adapter was trained with another `template`; leave it out to ask as it was trained".into());
+    }
+    let lint = |message| Lint { code: code::NOT_TOGETHER.into(), severity: Severity::Warn, message };
+    Ok(texts.into_iter().map(lint).collect())
 }
 
 /// Returns the tokens that an answer of `max_new_tokens` leaves for its prompt.
@@ -53,7 +79,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::lora_train::Card;
     use crate::text::fixture::tiny_llama;
 
     fn told(params: Value, inputs: &PreviewInputs) -> Result<(), String> {
@@ -140,5 +165,22 @@ mod tests {
         assert_eq!(told(json!({}), &inputs), Ok(()));
         std::fs::write(&file, "[{\"question\": \"why\"}]").unwrap();
         assert!(told(json!({}), &inputs).unwrap_err().contains("found no question in the fields `question`"));
+    }
+
+    #[test]
+    fn settings_that_change_nothing_are_told() {
+        let Some(base) = tiny_llama("model") else { return };
+        let mut inputs = PreviewInputs::default();
+        inputs.ports.insert("base".into(), vec![("base".into(), base)]);
+        let told = |params: Value| {
+            let params: Generate = serde_json::from_value(params).unwrap();
+            preview(&params, &inputs).unwrap().lints.into_iter().map(|lint| lint.message).collect::<Vec<_>>()
+        };
+        let idle = [
+            "`temperature` has no effect without `mode: sample`; leave it out",
+            "`beams` has no effect without `mode: beam`; leave it out",
+        ];
+        assert_eq!(told(json!({"max_new_tokens": 8, "temperature": 0.2, "beams": 2})), idle);
+        assert_eq!(told(json!({"max_new_tokens": 8, "mode": "beam", "beams": 2})), [""; 0]);
     }
 }

@@ -12,7 +12,7 @@ use crate::formats;
 use crate::metrics::parroting::{Thresholds, parroting};
 use crate::record::example::Example;
 use crate::text::batch::{BatchPlan, LossNorm};
-use crate::text::labels::{Encoded, Encoder, Row};
+use crate::text::labels::{Cut, Encoded, Encoder, Row};
 use crate::text::schedule::Schedule;
 use crate::text::{Template, Tokenizer};
 
@@ -44,6 +44,8 @@ pub struct Dataset {
     pub test: Encoded,
     /// Of the first rows of the validation set, of the training set without one.
     pub sampled: Vec<Sampled>,
+    /// Id of a training row whose question, asked as generation asks it, has other tokens than the row has.
+    pub asked_otherwise: Option<String>,
     /// Rows of `val` and `test` whose group or text is in `train` too.
     pub overlap: Vec<String>,
 }
@@ -59,6 +61,21 @@ pub struct Sampled {
     pub material: String,
     /// Whether the row's own answer parrots.
     pub own_parrots: bool,
+}
+
+impl Sampled {
+    /// Returns the prompt of a row, none where its last answer is not learned or was cut away: what is before another answer
+    /// asks another question than the one that [`Example::material`] is of.
+    fn of(row: &Row, example: &Example) -> Option<Sampled> {
+        let turns = example.messages.as_deref().unwrap_or_default();
+        let is_cut = turns.len() > 2 && matches!(row.cut, Cut::Answer(_));
+        if is_cut || turns.last().is_some_and(|turn| turn.train == Some(false)) {
+            return None;
+        }
+        let (ids, material) = (row.prompt()?.to_vec(), example.material().to_string());
+        let own_parrots = parroting(&material, example.answer().unwrap_or_default()).is_parrot(&Thresholds::default());
+        Some(Sampled { id: example.id.clone(), ids, material, own_parrots })
+    }
 }
 
 impl Dataset {
@@ -88,9 +105,10 @@ impl Dataset {
         let (train, val) = (encode("train", &train_rows)?, encode("val", &val_rows)?);
         let test = encode("test", &test_rows)?;
         let overlap = [&val_rows, &test_rows].into_iter().flat_map(|held| overlap(&train_rows, held)).collect();
+        let asked_otherwise = asked_otherwise(&template, &tokenizer, &train.rows, &train_rows);
         let sampled =
             if val_rows.is_empty() { sampled(&train.rows, &train_rows) } else { sampled(&val.rows, &val_rows) };
-        Ok(Dataset { train, val, test, tokenizer, template, sampled, overlap })
+        Ok(Dataset { train, val, test, tokenizer, template, sampled, asked_otherwise, overlap })
     }
 
     /// Returns the share of the sampled rows whose own answers parrot; 0 without any.
@@ -105,14 +123,20 @@ impl Dataset {
     }
 }
 
-fn sampled(rows: &[Row], examples: &[Example]) -> Vec<Sampled> {
-    let sampled = |row: &Row| {
-        let (example, ids) = (&examples[row.index], row.prompt()?.to_vec());
-        let material = example.material().to_string();
-        let own_parrots = parroting(&material, example.answer().unwrap_or_default()).is_parrot(&Thresholds::default());
-        Some(Sampled { id: example.id.clone(), ids, material, own_parrots })
+/// Looks for a row whose answer is learned after other tokens than generation will write it after: a chat template that opens
+/// answers with a space has it merged with the answer's first word.
+fn asked_otherwise(template: &Template, tokenizer: &Tokenizer, rows: &[Row], examples: &[Example]) -> Option<String> {
+    let is_apart = |row: &&Row| {
+        let ids = template.prompt_ids(&examples[row.index], tokenizer);
+        row.cut == Cut::None && ids.is_ok_and(|ids| row.prompt().is_some_and(|prompt| prompt != ids))
     };
-    rows.iter().filter_map(sampled).take(SAMPLED).collect()
+    let learned = |row: &&Row| Sampled::of(row, &examples[row.index]).is_some();
+    let apart = rows.iter().take(SAMPLED).filter(learned).find(is_apart)?;
+    Some(examples[apart.index].id.clone())
+}
+
+fn sampled(rows: &[Row], examples: &[Example]) -> Vec<Sampled> {
+    rows.iter().filter_map(|row| Sampled::of(row, &examples[row.index])).take(SAMPLED).collect()
 }
 
 /// Returns what turns the rows of a training into ids and labels.
@@ -160,6 +184,9 @@ fn text(row: &Example) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::example::Message;
+    use crate::text::fixture::tiny_llama;
+    use crate::text::labels::Overflow;
 
     fn row(id: &str, group: &str, input: &str) -> Example {
         Example { id: id.into(), group: group.into(), input: input.into(), ..Example::default() }
@@ -167,24 +194,40 @@ mod tests {
 
     #[test]
     fn sampled_prompts_are_what_training_reads() {
-        use crate::text::fixture::tiny_llama;
         let (Some(rows), Some(base)) = (tiny_llama("dataset.json"), tiny_llama("model")) else { return };
         let open = |max_len: u32| {
-            let params = LoraTrain { max_len, ..LoraTrain::default() };
+            let params = LoraTrain { max_len, overflow: Overflow::Truncate, ..LoraTrain::default() };
             Dataset::open(&params, Files { train: &rows, val: None, test: None }, &base).unwrap()
         };
-        let whole = open(1024);
-        let longest = whole.lengths().into_iter().max().unwrap();
-        let examples = formats::read(&rows).unwrap();
+        let (whole, examples) = (open(1024), formats::read(&rows).unwrap());
         assert_eq!(whole.sampled.len(), SAMPLED);
         for (of, example) in whole.sampled.iter().zip(&examples) {
             assert_eq!(of.ids, whole.template.prompt_ids(example, &whole.tokenizer).unwrap());
         }
-        let cut = open(longest as u32 - 10);
-        assert!(cut.train.rows.iter().any(|row| row.cut == crate::text::labels::Cut::Input));
-        for (of, row) in cut.sampled.iter().zip(&cut.train.rows) {
-            assert_eq!(Some(of.ids.as_slice()), row.prompt());
-        }
+        let longest = whole.lengths().into_iter().max().unwrap();
+        let cut = open(longest as u32 / 2);
+        assert!(cut.train.rows.iter().any(|row| row.cut != Cut::None));
+        assert!(cut.sampled.iter().all(|of| of.ids.len() < longest / 2));
+    }
+
+    #[test]
+    fn a_prompt_is_sampled_where_its_own_answer_is_learned() {
+        let turn = |role: &str, train| Message { role: role.into(), content: "x".into(), train };
+        let row = |cut| Row {
+            index: 0,
+            source: String::new(),
+            ids: (0..9).collect(),
+            labels: vec![true; 9],
+            answers: [false, true, true, false, false, true, true, true, true].to_vec(),
+            cut,
+        };
+        let of = |train, cut| {
+            let turns = ["user", "assistant", "user"].map(|role| turn(role, None)).into_iter();
+            let messages = Some(turns.chain([turn("assistant", train)]).collect());
+            Sampled::of(&row(cut), &Example { messages, ..Example::default() })
+        };
+        assert_eq!(of(None, Cut::Input).unwrap().ids, [0, 1, 2, 3, 4]);
+        assert_eq!((of(Some(false), Cut::None), of(None, Cut::Answer(3))), (None, None));
     }
 
     #[test]

@@ -53,8 +53,17 @@ pub fn of_settings(preview: &mut Preview, params: &LoraTrain, inputs: &PreviewIn
 /// Adds that the base's files know different ends of a text: early LLaMA conversions named the beginning.
 pub fn of_ends(preview: &mut Preview, tokenizer: &Tokenizer) {
     if let Some(words) = &tokenizer.special().disagreement {
+        let text = format!("{words}: training teaches the tokenizer's; correct the file that is wrong");
+        push(preview, code::NOT_TOGETHER, Level::Warn, text);
+    }
+}
+
+/// Adds that generation will ask with other tokens than those after which answers are learned.
+pub fn of_opening(preview: &mut Preview, data: &Dataset) {
+    if let Some(id) = &data.asked_otherwise {
         let text = format!(
-            "{words}: training teaches the tokenizer's, and answers end at any; correct the file that is wrong"
+            "the answer of row `{id}` is learned after other tokens than it will be written after: the template opens answers with \
+             what merges with their first word, such as a space; take it out of the template"
         );
         push(preview, code::NOT_TOGETHER, Level::Warn, text);
     }

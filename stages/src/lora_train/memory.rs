@@ -3,7 +3,7 @@
 
 use watershed_weights::LlamaConfig;
 
-use super::{Dtype, LoraTrain, MicroBatch, Target, plan};
+use super::{Dtype, Lora, LoraTrain, MicroBatch, Target, plan};
 use crate::text::batch::LossNorm;
 
 /// Tokens that go through the model at once by default on a processor: what a laptop's memory holds for a 1B model.
@@ -34,10 +34,10 @@ impl Need {
     /// labels at once, took 0.93, 1.26 and 1.74 GB at 64, 256 and 512 tokens with adapters on q and v, 1.10, 1.60 and 2.26 GB with
     /// all seven (`/usr/bin/time -f %M throughput MODEL f32 train 1 TOKENS 60`, with `ALL=1` for all seven): a tenth from this, but
     /// for the logits of 340 labels that this counts.
-    pub fn of(params: &LoraTrain, config: &LlamaConfig, tokens: usize) -> Need {
-        let number = if params.dtype == Dtype::F32 { 4 } else { 2 };
-        let adapter = config.lora_parameters(params.lora.r as usize, &params.lora.target_names());
-        let (block, layers) = (numbers_of_block(params, config), config.layers as u64);
+    pub fn of(dtype: Dtype, lora: &Lora, config: &LlamaConfig, tokens: usize) -> Need {
+        let number = if dtype == Dtype::F32 { 4 } else { 2 };
+        let adapter = config.lora_parameters(lora.r as usize, &lora.target_names());
+        let (block, layers) = (numbers_of_block(lora, config), config.layers as u64);
         let inputs = layers * config.hidden as u64;
         // half of what is in use lies free between tensors of other sizes, as glibc's allocator was seen to do
         let of_tokens = |numbers: u64| (tokens as u64 * number * numbers) * 3 / 2;
@@ -51,12 +51,12 @@ impl Need {
 
 /// Returns the numbers that one block keeps of a token: what autograd needs of its norms, attention and MLP, and what the
 /// adapters read.
-fn numbers_of_block(params: &LoraTrain, config: &LlamaConfig) -> u64 {
+fn numbers_of_block(lora: &Lora, config: &LlamaConfig) -> u64 {
     let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let frozen = 2 * config.hidden + 2 * query + 2 * key + 3 * config.mlp;
     // dropout keeps its mask beside what it lets through
-    let copies = if params.lora.dropout > 0.0 { 2 } else { 1 };
-    let read = params.lora.targets.iter().map(|target| copies * width(*target, config));
+    let copies = if lora.dropout > 0.0 { 2 } else { 1 };
+    let read = lora.targets.iter().map(|target| copies * width(*target, config));
     (frozen + read.sum::<usize>()) as u64
 }
 
@@ -79,7 +79,6 @@ pub fn tokens_at_once(params: &LoraTrain, choice: MicroBatch, budget: usize, len
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora_train::Lora;
 
     /// SmolLM2-135M's shape.
     fn smollm2() -> LlamaConfig {
@@ -92,9 +91,8 @@ mod tests {
     fn estimate_is_near_what_was_measured() {
         let few = Lora { targets: vec![Target::QProj, Target::VProj], ..Lora::default() };
         for (lora, measured) in [(few, [0.93, 1.26, 1.74]), (Lora::default(), [1.10, 1.60, 2.26])] {
-            let params = LoraTrain { lora, ..LoraTrain::default() };
             for (tokens, measured) in [64, 256, 512].into_iter().zip(measured) {
-                let need = Need::of(&params, &smollm2(), tokens);
+                let need = Need::of(Dtype::F32, &lora, &smollm2(), tokens);
                 // measured with logits of 60 labels, a slice is of 341
                 let estimate = (need.fixed + need.kept - LOGITS * 5 / 6) as f64 / 1e9;
                 assert!((estimate / measured - 1.0).abs() < 0.1, "{tokens}: {estimate} for {measured}");

@@ -34,9 +34,11 @@ pub fn peek(params: &LoraTrain, inputs: &PreviewInputs, row: PeekRow) -> Result<
 
 /// What a row loses that is refused or left out: more than any answer.
 const ALL: f64 = 2.0;
+/// What one loses that loses of its input alone: less than any answer.
+const INPUT: f64 = f64::MIN_POSITIVE;
 
-/// Returns the row that is refused or left out, else the one that loses the largest share of its answer, the longest where
-/// none loses any; the first of equals.
+/// Returns the row that is refused or left out, else the one that loses the largest share of its answer, then one
+/// that loses of its input, the longest of equals; the first of equals in that too.
 fn worst(encoder: &Encoder<'_>, examples: &[Example]) -> usize {
     let refusing = Encoder {
         overflow: if encoder.overflow == Overflow::Drop { Overflow::Error } else { encoder.overflow },
@@ -61,7 +63,8 @@ fn lost_share(row: &Row) -> f64 {
     let kept = row.ids.len().saturating_sub(row.response_start());
     match row.cut {
         Cut::Answer(lost) => lost as f64 / (lost + kept).max(1) as f64,
-        _ => 0.0,
+        Cut::Input => INPUT,
+        Cut::None => 0.0,
     }
 }
 

@@ -72,17 +72,18 @@ fn of_rows(params: &LoraTrain, inputs: &PreviewInputs, base: &Path, train: &Path
     }
     lints::of_settings(&mut preview, params, inputs);
     lints::of_ends(&mut preview, &data.tokenizer);
+    lints::of_opening(&mut preview, data);
     tell_origin(&mut preview, params, inputs, origin.as_ref(), &data.tokenizer)?;
     preview.cost.seconds = Some(cost::seconds(params, data, config));
-    preview.cost.bytes = (inputs.device != "cuda")
-        .then(|| bytes(&LoraTrain { lora, ..params.clone() }, inputs.run_keys(), config, &data.lengths()));
+    preview.cost.bytes =
+        (inputs.device != "cuda").then(|| bytes(params, &lora, inputs.run_keys(), config, &data.lengths()));
     Ok(preview)
 }
 
 /// Returns the bytes of memory that the training takes on a processor, as `run` says that it goes.
-fn bytes(params: &LoraTrain, run: LoraTrainRun, config: &LlamaConfig, lengths: &[usize]) -> u64 {
+fn bytes(params: &LoraTrain, lora: &Lora, run: LoraTrainRun, config: &LlamaConfig, lengths: &[usize]) -> u64 {
     let tokens = memory::tokens_at_once(params, run.micro_batch, memory::ON_PROCESSOR, lengths);
-    let need = memory::Need::of(params, config, tokens);
+    let need = memory::Need::of(params.dtype, lora, config, tokens);
     need.fixed + if run.checkpointing == Checkpointing::On { need.recomputed } else { need.kept }
 }
 
@@ -93,6 +94,7 @@ fn of_base(params: &LoraTrain, inputs: &PreviewInputs, base: &Path) -> Result<Pr
         Ok(Waiting { tokenizer, origin: opened(adapter, &config)? })
     })?;
     let mut preview = known(params, inputs);
+    lints::of_ends(&mut preview, &seen.tokenizer);
     tell_origin(&mut preview, params, inputs, seen.origin.as_ref(), &seen.tokenizer)?;
     Ok(preview)
 }

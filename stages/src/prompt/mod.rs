@@ -200,7 +200,7 @@ pub enum From {
 
 impl Stage for Prompt {
     const KIND: &'static str = "prompt";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {

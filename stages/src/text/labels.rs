@@ -12,8 +12,8 @@ use super::template::{Part, Template};
 use super::tokenizer::Tokenizer;
 use crate::record::example::Example;
 
-/// Parts of an input of which `truncate_input` leaves out as few as it can.
-const SHARES: usize = 128;
+/// How finely `truncate_input` cuts: what could have stayed is less than a part in so many of what does.
+const FINE: usize = 64;
 
 /// Which tokens are labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -221,7 +221,7 @@ impl Encoder<'_> {
     /// Appends the end token unless the template has written it; a tokenizer's own template ends an answer with its own.
     fn end(&self, row: &mut Row) -> Result<(), String> {
         let eos = self.tokenizer.eos().map_err(|e| e.to_string())?;
-        let ends_itself = |id: &u32| *id == eos || (self.template.is_chat() && self.tokenizer.is_control(*id));
+        let ends_itself = |id: &u32| *id == eos || (self.template.is_chat() && self.tokenizer.is_mark(*id));
         if !row.ids.last().is_some_and(ends_itself) {
             row.ids.push(eos);
             row.answers.push(true);
@@ -238,28 +238,27 @@ impl Encoder<'_> {
         row
     }
 
-    /// Cuts as little out of the middle of the input, in [`SHARES`], as lets the row fit. How many tokens a character makes
-    /// depends on the script and on the tokenizer, so the cut is found by halving.
+    /// Cuts as little out of the middle of the input as lets the row fit, to a part in [`FINE`] of what is kept. How many tokens
+    /// a character makes depends on the script and on the tokenizer, so the cut is found by halving.
     fn cut_input(&self, index: usize, example: &Example, tokens: usize) -> Result<Row, Unfit> {
         let text = example.material();
-        let length = text.chars().count();
-        let without = |shares: usize| {
-            let input = without_middle(text, (length * shares).div_ceil(SHARES));
-            self.whole(index, &with_input(example, &input)).map(|row| Row { cut: Cut::Input, ..row })
+        let keeping = |characters: usize| {
+            let row = self.whole(index, &with_input(example, &without_middle(text, characters)));
+            row.map(|row| Row { cut: Cut::Input, ..row })
         };
-        let mut row = without(SHARES)?;
+        let mut row = keeping(0)?;
         if row.ids.len() > self.max_len {
             // the mark of a cut costs tokens of its own, where there was nothing to cut
             return Err(Unfit::TooLong(row.ids.len().min(tokens)));
         }
-        let (mut too_few, mut enough) = (0, SHARES);
-        while enough - too_few > 1 {
-            let shares = (too_few + enough) / 2;
-            let tried = without(shares)?;
+        let (mut fits, mut too_many) = (0, text.chars().count());
+        while too_many - fits > 1 + fits / FINE {
+            let characters = (fits + too_many) / 2;
+            let tried = keeping(characters)?;
             if tried.ids.len() > self.max_len {
-                too_few = shares;
+                too_many = characters;
             } else {
-                (row, enough) = (tried, shares);
+                (row, fits) = (tried, characters);
             }
         }
         Ok(row)
@@ -280,9 +279,9 @@ fn with_input(example: &Example, input: &str) -> Example {
     example
 }
 
-fn without_middle(text: &str, cut: usize) -> String {
+/// Returns the beginning and the end of a text, `keep` characters in all, with a mark between.
+fn without_middle(text: &str, keep: usize) -> String {
     let characters: Vec<char> = text.chars().collect();
-    let keep = characters.len().saturating_sub(cut);
     let head: String = characters[..keep.div_ceil(2)].iter().collect();
     let tail: String = characters[characters.len() - keep / 2..].iter().collect();
     format!("{head} … {tail}")

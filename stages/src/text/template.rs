@@ -139,7 +139,7 @@ impl Template {
 
     fn chat_end(&self, tokenizer: &Tokenizer) -> Option<u32> {
         let text = self.chat.as_ref().filter(|_| self.is_chat()).map(chat::ChatTemplate::end_of_answer)?;
-        tokenizer.more(&text).ok()?.first().copied().filter(|id| tokenizer.is_control(*id))
+        tokenizer.more(&text).ok()?.first().copied().filter(|id| tokenizer.is_mark(*id))
     }
 
     /// Returns the text that the template writes after an answer where the tokenizer has no token for it: a model that has

@@ -70,6 +70,16 @@ pub struct Answer {
     pub logprob: f64,
 }
 
+impl Answer {
+    /// Returns what was written before the stop id.
+    pub fn before_stop(&self) -> &[u32] {
+        match (self.finish, self.ids.split_last()) {
+            (Finish::Stop, Some((_, before))) => before,
+            _ => &self.ids,
+        }
+    }
+}
+
 /// What generation asks and tells while it runs.
 pub trait Watch {
     /// Returns true when these answer tokens end with a stop text; asked after each token.

@@ -194,7 +194,7 @@ fn counted(project: &Project) -> String {
 fn a_stage_that_is_out_of_time_goes_on_from_its_checkpoint() {
     let project = count("with: {to: 5}, run: {stall_after: 3, timeout: 0.05s}");
     let ran = run_inside(&project, false);
-    let expected = "timed out, resumable: the time limit of `run.timeout` was reached; run again to go on";
+    let expected = "timed out, resumable: the time limit of `run.timeout` was reached; run again: a stage with a checkpoint goes on from there, any other begins anew";
     assert_eq!((ran.code, ran.error("counts").as_str()), (1, expected));
     project.edit("stall_after: 3, timeout: 0.05s", "timeout: 60s");
     assert_eq!(run_inside(&project, false).outcome("ran"), ["counts"]);

@@ -225,3 +225,53 @@ fn what_the_adapter_learned_otherwise_is_a_warning() {
     let told = preview(&params, &fresh(&inputs)).unwrap();
     assert!(told.lints[0].message.contains("on another base (blake3:d2, not blake3:d1)"), "{told:?}");
 }
+
+#[test]
+fn files_that_know_different_ends_of_a_text_are_told_with_rows_and_without() {
+    let (Some(mut inputs), Some(base)) = (inputs(false), tiny_llama("model")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    crate::fixture::copy(&base, folder.path());
+    let end = Base::open(&base).unwrap().tokenizer.eos().unwrap();
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["eos_token_id"] = (end + 1).into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    bound(&mut inputs, "base", folder.path());
+    for _ in ["with rows", "without rows"] {
+        let told = preview(&LoraTrain::default(), &inputs).unwrap();
+        let words = format!("the tokenizer ends texts with token {end}, `config.json` with {}", end + 1);
+        assert!(told.lints.iter().any(|lint| lint.message.starts_with(&words)), "{:?}", told.lints);
+        inputs.ports.remove("train");
+    }
+}
+
+#[test]
+fn memory_is_that_of_the_adapter_to_go_on_from() {
+    let (Some(mut inputs), Some(adapter)) = (inputs(false), tiny_llama("adapter_a_qv_token_mean")) else { return };
+    let bytes = |inputs: &PreviewInputs| preview(&LoraTrain::default(), inputs).unwrap().cost.bytes.unwrap();
+    let all = bytes(&inputs);
+    bound(&mut inputs, "adapter", &adapter);
+    assert!(bytes(&inputs) < all, "it adapts two projections of seven");
+}
+
+#[test]
+fn a_chat_template_whose_opening_merges_with_the_answer_is_told() {
+    let (Some(mut inputs), Some(base)) = (inputs(false), tiny_llama("model")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    crate::fixture::copy(&base, folder.path());
+    bound(&mut inputs, "base", folder.path());
+    let rows = folder.path().join("rows.jsonl");
+    std::fs::write(&rows, json!({"instruction": "Which one?", "output": "the clock"}).to_string()).unwrap();
+    bound(&mut inputs, "train", &rows);
+    let params = LoraTrain { template: serde_json::from_value(json!("chat")).unwrap(), ..LoraTrain::default() };
+    let told = |opening: &str| {
+        let template = format!(
+            "{{% for m in messages %}}{{% if m.role == 'assistant' %}}{opening}{{{{ m.content }}}}{{{{ eos_token }}}}{{% else %}}Q: {{{{ m.content }}}}\n{{% endif %}}{{% endfor %}}{{% if add_generation_prompt %}}{opening}{{% endif %}}"
+        );
+        std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+        let inputs = PreviewInputs { shared: Default::default(), ..inputs.clone() };
+        let lints = preview(&params, &inputs).unwrap().lints;
+        lints.into_iter().filter(|lint| lint.message.contains("learned after other tokens")).count()
+    };
+    assert_eq!((told("A:"), told("A: ")), (0, 1));
+}

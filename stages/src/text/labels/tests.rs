@@ -80,10 +80,15 @@ fn input_is_cut_before_the_answer() {
 fn no_more_is_cut_where_a_character_is_several_tokens() {
     with_encoder(1024, Overflow::TruncateInput, TrainOn::Response, |whole, rows| {
         let row = Example { input: "静かな時計🕰".repeat(20), ..rows[0].clone() };
-        let before = whole.encode(0, &row).unwrap().unwrap();
-        assert!(before.ids.len() > 2 * row.input.chars().count(), "{}", before.ids.len());
-        let max_len = before.ids.len() - 40;
+        let tokens = |row: &Example| whole.encode(0, row).unwrap().unwrap().ids.len();
+        let (before, bare) = (tokens(&row), tokens(&Example { input: String::new(), ..row.clone() }));
+        assert!(before - bare > row.input.chars().count(), "{before} {bare}");
+        let max_len = before - 40;
         let cut = Encoder { max_len, ..*whole }.encode(0, &row).unwrap().unwrap();
+        assert!(cut.ids.len() <= max_len && cut.ids.len() > max_len - 20, "{} of {max_len}", cut.ids.len());
+        // of a text that is far too long, as much stays as there is room for
+        let long = Example { input: row.input.repeat(200), ..row };
+        let cut = Encoder { max_len, ..*whole }.encode(0, &long).unwrap().unwrap();
         assert!(cut.ids.len() <= max_len && cut.ids.len() > max_len - 20, "{} of {max_len}", cut.ids.len());
     });
 }
@@ -204,6 +209,25 @@ fn chat_templates_give_the_ids_and_labels_of_transformers() {
         let end = tokenizer.more(case["end"].as_str().unwrap()).unwrap();
         assert!(end.len() == 1 && template.stops(&tokenizer).contains(&end[0]), "{name}");
     }
+}
+
+#[test]
+fn an_added_word_that_ends_a_turn_ends_an_answer_though_it_is_no_control_token() {
+    let (keep, whole) = chat_tokenizer("chatml");
+    let file = keep.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    json["added_tokens"].as_array_mut().unwrap().iter_mut().for_each(|token| token["special"] = false.into());
+    std::fs::write(&file, json.to_string()).unwrap();
+    let tokenizer = Tokenizer::open(keep.path()).unwrap();
+    let end = whole.sign("<|im_end|>").unwrap();
+    assert!(!tokenizer.is_control(end));
+    let chat = TemplateChoice::Named(TemplateName::Chat);
+    let template = Template::new(&chat, None, tokenizer.chat().cloned()).unwrap();
+    assert!(template.stops(&tokenizer).contains(&end));
+    let (train_on, overflow) = (TrainOn::Response, Overflow::Error);
+    let encoder = Encoder { template: &template, tokenizer: &tokenizer, train_on, max_len: 512, overflow };
+    let row = Example { instruction: "a clock?".into(), output: Some("soft".into()), ..Example::default() };
+    assert_eq!(encoder.encode(0, &row).unwrap().unwrap().ids.last(), Some(&end));
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Tokenizer {
     digest: String,
     /// Tokens that are no text.
     control: HashSet<u32>,
+    /// Tokens that are never taken apart or merged: those that are no text, and words that were added.
+    whole: HashSet<u32>,
 }
 
 enum Model {
@@ -106,8 +108,8 @@ impl Tokenizer {
 
     fn new(model: Model, special: Special, chat: Option<String>, size: usize, digest: blake3::Hash) -> Tokenizer {
         let digest = digest.to_hex().to_string();
-        let control = control(&model, &special);
-        let mut tokenizer = Tokenizer { model, special, chat: None, size, digest, control };
+        let (control, whole) = (control(&model, &special), whole(&model));
+        let mut tokenizer = Tokenizer { model, special, chat: None, size, digest, control, whole };
         let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.text_of(id));
         let (bos, eos) = (text(tokenizer.special.bos), text(tokenizer.special.eos));
         tokenizer.chat = chat.map(|source| ChatTemplate { source, bos, eos });
@@ -192,6 +194,11 @@ impl Tokenizer {
     /// Says whether a token is no text but a sign, such as the end of a turn.
     pub fn is_control(&self, id: u32) -> bool {
         self.control.contains(&id)
+    }
+
+    /// Says whether a token ends a turn by being there, control or not: it is whole, and no white space.
+    pub fn is_mark(&self, id: u32) -> bool {
+        self.is_control(id) || (self.whole.contains(&id) && !self.text_of(id).trim().is_empty())
     }
 
     fn encode(&self, text: &str, at_start: bool) -> Result<Vec<u32>, StageError> {
@@ -324,6 +331,13 @@ fn control(model: &Model, special: &Special) -> HashSet<u32> {
         Model::Spm { whole, .. } => whole.iter().filter(|token| token.is_control).map(|token| token.id).collect(),
     };
     own.into_iter().chain(special.stops.iter().copied()).chain(special.bos).collect()
+}
+
+fn whole(model: &Model) -> HashSet<u32> {
+    match model {
+        Model::Fast(fast) => fast.get_added_tokens_decoder().into_keys().collect(),
+        Model::Spm { whole, .. } => whole.iter().map(|token| token.id).collect(),
+    }
 }
 
 fn unusable(path: &Path, why: impl std::fmt::Display) -> StageError {

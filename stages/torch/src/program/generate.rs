@@ -32,7 +32,7 @@ pub fn generate(params: &Generate, run: &GenerateRun, job: &Job) -> Result<(), S
     let speech = Speech::open(params.template.as_ref(), params.system.as_deref(), job)?;
     let rows = formats::prompts(job.input("prompts")?)?;
     let prompts = prompts(params, &rows, &speech)?;
-    let model = speech.model(params.dtype, prompts.first().map(|prompt| prompt.ids.as_slice()), job)?;
+    let model = speech.model(params.dtype, prompts.first().map_or(&[], |prompt| prompt.ids.as_slice()), job)?;
     let config = config(params, run, speech.stops(&params.stop), job);
     let ends = Ends { given: &params.stop, own: speech.stop_text() };
     let desk = Desk { job, model: &model, tokenizer: &speech.tokenizer, ends, rows: &rows, prompts: &prompts };
@@ -135,7 +135,7 @@ impl Desk<'_> {
     }
 
     fn record(&self, answer: &Answer, place: usize) -> answer::Answer {
-        let text = self.tokenizer.decode(&answer.ids);
+        let text = self.tokenizer.decode(answer.before_stop());
         let (end, is_own) = self.ends.first(&text).unwrap_or((text.len(), false));
         let reason = match answer.finish {
             _ if is_own => "stop",

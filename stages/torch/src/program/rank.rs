@@ -47,7 +47,7 @@ pub fn rank(params: &Rank, job: &Job) -> Result<(), StageError> {
     let rows = formats::prompts(job.input("prompts")?)?;
     let items = item::read(job.input("items")?)?;
     let task = Task::new(params, &rows, &items, &speech)?;
-    let model = speech.model(params.dtype, None, job)?;
+    let model = speech.model(params.dtype, &[], job)?;
     task.check_room(&rows, model.config().max_positions)?;
     let neutral = score(&model, &task.neutral, &task.choices, job, |_, sums| sums)?;
     let ranked = score(&model, &task.contexts, &task.choices, job, |place, mut sums| {
@@ -165,7 +165,13 @@ impl<'a> Titles<'a> {
         for item in items {
             let title = item.title.trim();
             let tokens = if title.is_empty() { Vec::new() } else { speech.tokenizer.more(&format!("{gap}{title}"))? };
-            titles.insert(item.item_id.as_str(), tokens);
+            if titles.insert(item.item_id.as_str(), tokens).is_some() {
+                let id = &item.item_id;
+                return Err(StageError::failed(format!("`items` holds `{id}` twice: keep one title for each item")));
+            }
+        }
+        if titles.values().all(Vec::is_empty) {
+            return Err(StageError::failed("no item of `items` has a title to rank by"));
         }
         Ok(Titles(titles))
     }

@@ -25,6 +25,8 @@ pub struct Room {
     shortest: usize,
     is_fixed: bool,
     may_recompute: bool,
+    /// Whether nothing is learned in it.
+    is_reading: bool,
     /// Whether blocks are computed again in the backward pass.
     pub recompute: bool,
     /// How often memory did not suffice.
@@ -40,6 +42,7 @@ impl Room {
             shortest: lengths.iter().copied().min().unwrap_or(1).max(1),
             is_fixed: params.loss_norm == LossNorm::MicroMean,
             may_recompute: run.checkpointing == Checkpointing::Auto,
+            is_reading: false,
             recompute: run.checkpointing == Checkpointing::On,
             halvings: 0,
         }
@@ -48,7 +51,7 @@ impl Room {
     /// Returns the room of a pass that learns nothing: it keeps no block, and its parts are nobody's choice.
     pub fn reading(&self) -> Room {
         let choice = MicroBatch::default();
-        Room { choice, is_fixed: false, may_recompute: false, recompute: false, halvings: 0, ..*self }
+        Room { choice, is_fixed: false, may_recompute: false, is_reading: true, recompute: false, halvings: 0, ..*self }
     }
 
     /// Has blocks computed again where keeping them takes more than the `left` bytes of memory; returns what to tell the user.
@@ -135,15 +138,17 @@ impl Room {
             MicroBatch::Rows(count) => self.rows(count) > 1,
         };
         if !has_company {
+            let fewer = if self.is_reading { "" } else { ", or adapt fewer `lora.targets`" };
             return Err(StageError::failed(format!(
-                "out of memory with one row at once: {why}; lower `max_len`, set `dtype: bf16`, or adapt fewer `lora.targets`"
+                "out of memory with one row at once: {why}; lower `max_len`, or set `dtype: bf16`{fewer}"
             )));
         }
         self.halvings += 1;
-        Ok(format!(
-            "out of memory with micro-batches of {before}: {why}; goes on with {}, in updates of the same rows",
-            self.shown()
-        ))
+        let (parts, same) = match self.is_reading {
+            true => ("batches of an evaluation", ""),
+            false => ("micro-batches", ", in updates of the same rows"),
+        };
+        Ok(format!("out of memory with {parts} of {before}: {why}; goes on with {}{same}", self.shown()))
     }
 
     fn rows(&self, count: u32) -> usize {
@@ -162,7 +167,16 @@ mod tests {
     use super::*;
 
     fn room(choice: MicroBatch) -> Room {
-        Room { choice, budget: 64, shortest: 10, is_fixed: false, may_recompute: false, recompute: false, halvings: 0 }
+        Room {
+            choice,
+            budget: 64,
+            shortest: 10,
+            is_fixed: false,
+            may_recompute: false,
+            is_reading: false,
+            recompute: false,
+            halvings: 0,
+        }
     }
 
     /// Says that more than `most` rows at once are too many.

@@ -75,7 +75,7 @@ pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64, job: &Job) 
     answers.sort_by_key(|answer| answer.index);
     let end = data.template.stop_text(&data.tokenizer);
     let judged = |answer: &Answer| {
-        let (of, text) = (sampled[answer.index], data.tokenizer.decode(&answer.ids));
+        let (of, text) = (sampled[answer.index], data.tokenizer.decode(answer.before_stop()));
         let text = end.and_then(|end| text.split(end).next()).unwrap_or(&text).to_string();
         let parrots = parroting(&of.material, &text).is_parrot(&Thresholds::default());
         Sample { step, id: of.id.clone(), text, parrots }

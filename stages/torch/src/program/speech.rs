@@ -10,6 +10,9 @@ use watershed_torch::{Lora, Model};
 use super::adapter::Card;
 use super::{base, failed};
 
+/// Tokens of a prompt that show what folding an adapter in has moved.
+const PROBE: usize = 64;
+
 /// What turns rows into prompts.
 pub struct Speech {
     /// The base's tokenizer.
@@ -55,24 +58,31 @@ impl Speech {
         self.template.stop_text(&self.tokenizer)
     }
 
-    /// Loads the base with the adapter folded in, and counts how far that moved a logit after the tokens `probe`.
+    /// Loads the base with the adapter folded in; what that moved is counted after the tokens of `probe`.
     ///
     /// # Errors
     /// When either cannot be used, or the tokenizer does not fit.
-    pub fn model(&self, dtype: Dtype, probe: Option<&[u32]>, job: &Job) -> Result<Model, StageError> {
+    pub fn model(&self, dtype: Dtype, probe: &[u32], job: &Job) -> Result<Model, StageError> {
         let model = base::load(job, dtype)?;
         self.tokenizer.check_fits(model.config().vocab)?;
         job.numerics(base::numerics(job, &[("dtype", json!(dtype))]));
         let Some(folder) = job.optional_input("adapter") else { return Ok(model) };
         let lora = Lora::load(folder, &model).map_err(failed)?;
         let merged = model.merged(&lora);
-        if let Some(probe) = probe {
-            let probe = &probe[..probe.len().min(model.config().max_positions)];
-            let logits = |model: &Model, lora: Option<&Lora>| model.next_logits(lora, probe).map_err(failed);
-            let gap = (logits(&merged, None)? - logits(&model, Some(&lora))?).abs().max();
-            job.count("merged_logit_difference", gap.double_value(&[]));
-        }
+        count_difference(&model, &lora, &merged, probe, job);
         Ok(merged)
+    }
+}
+
+/// Counts how far a logit after `probe` is from the adapter's when it is folded in. A probe that does not fit is not counted:
+/// what it is the beginning of will say so.
+fn count_difference(model: &Model, lora: &Lora, merged: &Model, probe: &[u32], job: &Job) {
+    let probe = &probe[..probe.len().min(PROBE)];
+    if probe.is_empty() {
+        return;
+    }
+    if let (Ok(apart), Ok(folded)) = (model.next_logits(Some(lora), probe), merged.next_logits(None, probe)) {
+        job.count("merged_logit_difference", (folded - apart).abs().max().double_value(&[]));
     }
 }
 

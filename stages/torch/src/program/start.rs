@@ -35,6 +35,15 @@ fn targets(config: &LoraConfig) -> String {
     targets.iter().map(|target| target.name()).collect::<Vec<_>>().join(" ")
 }
 
+/// Returns what of an adapter's settings decides how much memory it takes.
+pub fn settings(config: &LoraConfig) -> lora_train::Lora {
+    let targets = lora_train::Target::ALL
+        .into_iter()
+        .filter(|target| Target::parse(target.name()).is_some_and(|target| config.targets.contains(&target)));
+    let (r, dropout, targets) = (config.r as u32, config.dropout, targets.collect());
+    lora_train::Lora { r, dropout, targets, ..lora_train::Lora::default() }
+}
+
 fn config(lora: &lora_train::Lora) -> LoraConfig {
     let mut targets: Vec<Target> = lora.targets.iter().filter_map(|target| Target::parse(target.name())).collect();
     targets.sort();

@@ -81,6 +81,14 @@ struct Training<'a> {
     trainer: Trainer<'a>,
     progress: Progress,
     started: Instant,
+    pace: Pace,
+}
+
+/// What the updates of this process took, evaluations left out.
+#[derive(Default)]
+struct Pace {
+    tokens: u64,
+    seconds: f64,
 }
 
 impl<'a> Training<'a> {
@@ -104,6 +112,7 @@ impl<'a> Training<'a> {
             card: Card::new(params, &data.tokenizer, base::name(job)),
             trainer: trainer(params, model, data, job)?,
             started: Instant::now(),
+            pace: Pace::default(),
             progress: Progress::default(),
             params,
             job,
@@ -137,7 +146,8 @@ impl<'a> Training<'a> {
             return;
         }
         let tokens = self.room.tokens(self.params, &self.lengths);
-        let need = Need::of(self.params, self.trainer.model().config(), tokens);
+        let lora = start::settings(self.trainer.lora().config());
+        let need = Need::of(self.params.dtype, &lora, self.trainer.model().config(), tokens);
         let allowed = limits.memory_bytes.map_or(u64::MAX, |bytes| bytes.saturating_sub(need.fixed));
         let told = self.room.foresee(need, memory::free().min(allowed));
         told.into_iter().for_each(|text| self.job.warn(text));
@@ -196,7 +206,15 @@ impl<'a> Training<'a> {
                 self.save()?;
             }
         }
+        self.tell_early_stop();
         Ok(())
+    }
+
+    fn tell_early_stop(&self) {
+        let (step, updates) = (self.progress.step, self.updates.len() as u64);
+        if let Some(patience) = self.params.early_stop.filter(|_| step < updates) {
+            self.job.note(format!("`early_stop: {patience}` ends it after update {step} of {updates}"));
+        }
     }
 
     /// Says whether the last update ended an epoch.
@@ -240,7 +258,10 @@ impl<'a> Training<'a> {
             let config = StepConfig { recompute: room.recompute, ..config };
             trainer.step_unless(&micros.iter().map(encoded).collect::<Vec<Vec<Row>>>(), &config, &|| job.is_cancelled())
         };
+        let begun = Instant::now();
         let report = self.room.fit(attempt, |text| job.warn(text))?;
+        self.pace.seconds += begun.elapsed().as_secs_f64();
+        self.pace.tokens += report.tokens;
         self.note_halvings();
         self.tell(&report, config.lr);
         Ok(())
@@ -289,11 +310,12 @@ impl<'a> Training<'a> {
 
     /// Returns what stands beside the number of updates done.
     fn note(&self, line: &UpdateLine) -> String {
-        let seconds = self.progress.seconds + self.started.elapsed().as_secs_f64();
-        let rate = self.progress.tokens as f64 / seconds.max(1e-9);
-        let evaluated = self.progress.curves.evals.last().map(|eval| format!(", val {:.3}", eval.score()));
-        let evaluated = evaluated.unwrap_or_default();
-        format!("epoch {:.1}, loss {:.3}{evaluated}, {rate:.0} tokens/s", line.epoch, line.loss)
+        let rate = self.pace.tokens as f64 / self.pace.seconds.max(1e-9);
+        let val = self.progress.curves.evals.last().map(|eval| format!(", val {:.3}", eval.score()));
+        let parrots = self.parrot_rate(self.progress.evaluated).filter(|rate| *rate > 0.0);
+        let parrots = parrots.map(|rate| format!(", parrots {:.0} %", rate * 100.0));
+        let seen = val.into_iter().chain(parrots).collect::<String>();
+        format!("epoch {:.1}, loss {:.3}{seen}, {rate:.0} tokens/s", line.epoch, line.loss)
     }
 
     /// Returns the passes over the rows so far.

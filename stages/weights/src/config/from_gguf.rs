@@ -51,6 +51,12 @@ fn check_supported(gguf: &Gguf) -> Result<&str> {
     if gguf.unsigned(&format!("{arch}.expert_count")).is_some_and(|count| count > 0) {
         return Err(Error::unsupported(gguf.path(), "mixtures of experts are not supported: give a dense model"));
     }
+    if gguf.text("general.type") == Some("adapter") {
+        return Err(Error::unsupported(
+            gguf.path(),
+            "it is an adapter alone: give a model, or export with `format: gguf`",
+        ));
+    }
     match scaling(gguf, arch) {
         Some(scaling) => Err(Error::unsupported(
             gguf.path(),

@@ -8,8 +8,8 @@ use watershed_torch::GenerateConfig;
 
 use super::Desk;
 
-/// Runs of so many tokens, of the input or of the answer itself, are forbidden when an answer is written again: at first such
-/// as leave product names whole, then shorter ones.
+/// Runs of so many tokens, of the prompt or of the answer itself, are forbidden when an answer is written again: at first such
+/// as leave most product names whole, then shorter ones.
 const FORBIDDEN_RUNS: [usize; 2] = [8, 4];
 /// What each time is added to the penalty on tokens seen before.
 const PENALTY: f64 = 0.1;

@@ -151,3 +151,20 @@ fn the_first_text_that_ends_an_answer_counts_whoever_named_it() {
     assert_eq!(ends.first("a clock"), None);
     assert_eq!(super::Ends { given: &[], own: None }.first("stop<|im_end|>"), None);
 }
+
+#[test]
+fn a_stop_that_is_a_token_of_its_own_ends_an_answer_there() {
+    let Some(desk) = Desk::new() else { return };
+    let tokenizer = watershed_stages::text::Tokenizer::open(&desk.project.base).unwrap();
+    let special = tokenizer.special();
+    let other = (0..tokenizer.size() as u32).find(|id| tokenizer.is_control(*id) && !special.stops.contains(id));
+    let text = tokenizer.text_of(other.expect("the fixture has a control token that ends nothing"));
+    // every token is about as likely as any other
+    let params = json!({"stop": [text], "mode": "sample", "temperature": 100.0, "top_p": 1.0, "samples": 4, "max_new_tokens": 256});
+    let answers = desk.try_write("stopped", params, 0).unwrap();
+    let is_at_it = |answer: &&Answer| answer.token_ids.last() == other.as_ref();
+    assert!(answers.iter().any(|answer| is_at_it(&answer)), "{answers:?}");
+    assert!(answers.iter().filter(is_at_it).all(|answer| answer.finish_reason == "stop"));
+    let before = |answer: &Answer| answer.token_ids[..answer.token_ids.len() - 1].to_vec();
+    assert!(answers.iter().all(|answer| !before(answer).contains(&other.unwrap())));
+}

@@ -84,3 +84,14 @@ fn adapter_to_go_on_from_is_the_best_when_no_update_makes_it_better() {
     let warned = project.logged("warn").join("\n");
     assert!(warned.contains("no update made the adapter to go on from better"), "{warned}");
 }
+
+#[test]
+fn what_decides_memory_is_the_adapters_in_the_preview_and_in_the_training() {
+    let Some(project) = Project::new() else { return };
+    let adapter = trained(&project).join("adapter");
+    let model = watershed_weights::ModelFiles::open(&project.base).unwrap();
+    let told = watershed_stages::lora_train::Origin::open(&adapter, model.config()).unwrap().lora();
+    let model = watershed_torch::Model::load(&model, watershed_torch::Compute::F32, tch::Device::Cpu).unwrap();
+    let held = crate::program::start::settings(watershed_torch::Lora::load(&adapter, &model).unwrap().config());
+    assert_eq!((held.r, held.dropout, held.target_names()), (told.r, told.dropout, told.target_names()));
+}

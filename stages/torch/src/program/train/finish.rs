@@ -26,6 +26,7 @@ impl Training<'_> {
         let chosen = best.map_or(self.progress.step, |(_, step)| step);
         let checks = checks::check(self.params, self.trainer.model(), lora, self.data, job)?;
         verdict(&self.progress.curves.evals, chosen).into_iter().for_each(|text| job.warn(text));
+        self.warn_of_parrots(chosen);
         self.test(chosen)?;
         self.progress.curves.write(job.output("curves"))?;
         self.progress.seconds += self.started.elapsed().as_secs_f64();

@@ -5,7 +5,7 @@ use watershed_torch::Error;
 
 use super::Training;
 use crate::program::room::Room;
-use crate::program::sampler::{Sample, parrot_rate, sample};
+use crate::program::sampler::{parrot_rate, sample};
 use crate::program::{adapter, failed};
 
 /// How much more often than the rows' own answers a model's may parrot, as a share: names of products are copied with reason.
@@ -25,7 +25,6 @@ impl Training<'_> {
         self.job.progress(step, self.updates.len() as u64, "updates", "evaluates");
         let samples = sample(self.trainer.model(), self.trainer.lora(), self.data, step, self.job)?;
         let rate = parrot_rate(&samples);
-        self.warn_of_parrots(&samples);
         if !self.validation.is_empty() {
             self.validate(step, epoch)?;
         }
@@ -35,21 +34,23 @@ impl Training<'_> {
         Ok(())
     }
 
-    /// Warns once, when the answers of a tuned model first parrot far more than those of the rows do.
-    fn warn_of_parrots(&self, samples: &[Sample]) {
+    /// Returns the share of the sampled answers after update `step` that parrot; none where there are none.
+    pub(super) fn parrot_rate(&self, step: Option<u64>) -> Option<f64> {
         let by_step = self.progress.samples.chunk_by(|a, b| a.step == b.step);
-        let (own, step) = (self.data.own_parrot_rate(), self.progress.step);
-        let is_bad = |samples: &[Sample]| samples[0].step > 0 && parrot_rate(samples) > Some(own + TOLERATED);
-        if step == 0 || samples.is_empty() || !is_bad(samples) || by_step.into_iter().any(is_bad) {
-            return;
+        by_step.into_iter().find(|samples| Some(samples[0].step) == step).and_then(parrot_rate)
+    }
+
+    /// Warns where the answers of the adapter that is kept, of update `chosen`, parrot far more than the rows' own.
+    pub(super) fn warn_of_parrots(&self, chosen: u64) {
+        let [before, after] = [0, chosen].map(|step| self.parrot_rate(Some(step)).unwrap_or_default());
+        let own = self.data.own_parrot_rate();
+        if after > own + TOLERATED {
+            let [before, after, own] = [before, after, own].map(|rate| format!("{:.0} %", rate * 100.0));
+            self.job.warn(format!(
+                "{after} of the answers to fixed prompts copy their input or themselves after update {chosen}, {before} before \
+                 the first, {own} of the rows' own; output `samples` holds them"
+            ));
         }
-        let parrots = samples.iter().filter(|sample| sample.parrots).count();
-        self.job.warn(format!(
-            "after update {step}, {parrots} of {} answers to fixed prompts copy their input or themselves ({:.0} % of the rows' own \
-             answers do); output `samples` holds them",
-            samples.len(),
-            own * 100.0
-        ));
     }
 
     fn validate(&mut self, step: u64, epoch: f64) -> Result<(), StageError> {
