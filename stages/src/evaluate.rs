@@ -74,7 +74,7 @@ impl Default for Evaluate {
 
 impl Stage for Evaluate {
     const KIND: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {

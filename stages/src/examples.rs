@@ -39,7 +39,7 @@ impl Default for Examples {
 
 impl Stage for Examples {
     const KIND: &'static str = "examples";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {

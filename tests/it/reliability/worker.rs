@@ -33,7 +33,14 @@ fn with_worker(death: &str) -> Project {
 fn run_copy(project: &Project, arguments: &[&str]) -> Ran {
     let mut command = std::process::Command::new(project.path("bin/watershed"));
     command.args(["run", "--format", "json"]).args(arguments).current_dir(project.path(""));
-    Ran::of(&command.env_remove("WATERSHED_CACHE").output().unwrap())
+    command.env_remove("WATERSHED_CACHE");
+    loop {
+        match command.output() {
+            // a child that another test has just forked may hold the copy open for writing until it executes its own program
+            Err(busy) if busy.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            done => return Ran::of(&done.unwrap()),
+        }
+    }
 }
 
 #[test]
