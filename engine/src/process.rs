@@ -15,7 +15,7 @@ use crate::worker::{BUILD, Line, Order, Own, PROTOCOL};
 
 /// What ends a program that way, where nobody has asked for it.
 const KILLED: &str = ", as the system ends what needs more memory than there is: give the stage less to do at once (its `run:` \
-keys), or run fewer at a time (`--jobs`); what it had finished, the next run goes on from";
+keys), or run fewer at a time (`--jobs`), and run again: a stage with a checkpoint goes on from there";
 
 /// Time that a cancelled worker has to write its checkpoint.
 const GRACE: Duration = Duration::from_secs(120);

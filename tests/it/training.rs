@@ -156,7 +156,8 @@ fn a_training_that_is_asked_to_end_goes_on_from_there() {
     let Some(quiet) = project(settings.0, settings.1) else { return };
     assert_eq!(quiet.run(&[]).code, 0);
     let asked = project(settings.0, settings.1).unwrap();
-    assert_eq!(end_after(&asked, 2, End::Asked).code, 143);
+    let ended = end_after(&asked, 2, End::Asked);
+    assert_eq!((ended.code, logged(&ended, "keeps a checkpoint after update").len()), (143, 1), "{:?}", ended.events);
     let resumed = asked.run(&[]);
     let told = logged(&resumed, "resumes after update");
     // an epoch has 5 updates, so only the signal can have left a checkpoint of an update that ends none

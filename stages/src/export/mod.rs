@@ -9,7 +9,7 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use watershed_engine::fault::ParamFault;
 use watershed_engine::port::{Ports, RecordType};
 use watershed_engine::preview::{Preview, PreviewInputs};
@@ -19,6 +19,7 @@ use watershed_weights::gguf::Value;
 use watershed_weights::gguf::export::{write_adapter, write_model};
 use watershed_weights::{Adapter, Merged, ModelFiles};
 
+use crate::lora_train::Card;
 use crate::random_model::tokenizer::Named;
 use crate::text::Tokenizer;
 
@@ -149,12 +150,10 @@ fn tokenizer(base: &ModelFiles) -> Result<Vec<(String, Value)>, StageError> {
 
 /// Tells what an adapter's card knows and the exported files do not say: its base, and how it was spoken to.
 fn tell_card(adapter: &Path, job: &Job) {
-    let Ok(text) = std::fs::read_to_string(adapter.join("watershed.json")) else { return };
-    let card: Json = serde_json::from_str(&text).unwrap_or_default();
-    let system = card["system"].as_str().map_or(String::new(), |system| format!(" and `system: {system}`"));
-    job.note(format!("ask the exported model as it was trained: with `template: {}`{system}", card["template"]));
+    let Some(card) = Card::read(adapter).ok().flatten() else { return };
+    job.note(format!("ask the exported model as it was trained: with {}", card.manner()));
     let base = job.inputs("base").first().map(|input| format!("blake3:{}", input.digest));
-    if card["base"].as_str().is_some_and(|own| Some(own) != base.as_deref()) {
+    if Some(card.base) != base {
         job.warn("the adapter was trained on another base; the merged model may be worse than the base");
     }
 }
@@ -172,6 +171,7 @@ fn failed(error: watershed_weights::Error) -> StageError {
 mod tests {
     use std::path::PathBuf;
 
+    use serde_json::Value as Json;
     use watershed_engine::{Kind, job::run_alone};
     use watershed_weights::LlamaConfig;
 

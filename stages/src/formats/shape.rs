@@ -234,7 +234,7 @@ fn said(content: &Value) -> Result<String, String> {
         Value::Array(parts) => parts.iter().map(part).collect(),
         _ => None,
     };
-    text.ok_or_else(|| "`content` is neither a text nor a list of texts".to_string())
+    text.ok_or_else(|| "`content` is neither a text nor a list of texts: write it as a text".to_string())
 }
 
 #[cfg(test)]

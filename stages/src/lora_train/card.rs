@@ -50,6 +50,11 @@ impl Card {
         card.map(Some).map_err(|e| StageError::failed(format!("`{}` is damaged: {e}", path.display())))
     }
 
+    /// Returns in words how the adapter of this card was spoken to.
+    pub fn manner(&self) -> String {
+        format!("{} and {}", shown(&self.template), said(self.system.as_deref()))
+    }
+
     /// Returns in what the adapter of this card learned otherwise than training goes on: on another base, or from other text.
     /// A base that is not known yet differs in nothing.
     pub fn mismatches(&self, params: &LoraTrain, tokenizer: &Tokenizer, base: Option<&str>) -> Vec<String> {

@@ -126,13 +126,12 @@ impl Dataset {
 /// Looks for a row whose answer is learned after other tokens than generation will write it after: a chat template that opens
 /// answers with a space has it merged with the answer's first word.
 fn asked_otherwise(template: &Template, tokenizer: &Tokenizer, rows: &[Row], examples: &[Example]) -> Option<String> {
-    let is_apart = |row: &&Row| {
-        let ids = template.prompt_ids(&examples[row.index], tokenizer);
-        row.cut == Cut::None && ids.is_ok_and(|ids| row.prompt().is_some_and(|prompt| prompt != ids))
+    let whole = rows.iter().take(SAMPLED).filter(|row| row.cut == Cut::None);
+    let apart = |row: &Row| {
+        let (read, asked) = (Sampled::of(row, &examples[row.index])?, &examples[row.index]);
+        template.prompt_ids(asked, tokenizer).is_ok_and(|ids| ids != read.ids).then_some(read.id)
     };
-    let learned = |row: &&Row| Sampled::of(row, &examples[row.index]).is_some();
-    let apart = rows.iter().take(SAMPLED).filter(learned).find(is_apart)?;
-    Some(examples[apart.index].id.clone())
+    whole.into_iter().find_map(apart)
 }
 
 fn sampled(rows: &[Row], examples: &[Example]) -> Vec<Sampled> {

@@ -136,6 +136,14 @@ fn long_rows(folder: &Path) -> Option<std::path::PathBuf> {
     Some(path)
 }
 
+/// Binds `port` to a copy of this folder of the fixture, which may be spoilt.
+fn bound_to_copy(inputs: &mut PreviewInputs, port: &str, name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    crate::fixture::copy(&tiny_llama(name).unwrap(), folder.path());
+    bound(inputs, port, folder.path());
+    folder
+}
+
 fn bound(inputs: &mut PreviewInputs, port: &str, path: &Path) {
     inputs.ports.insert(port.into(), vec![(port.into(), path.into())]);
 }
@@ -202,10 +210,8 @@ fn adapter_that_training_cannot_go_on_from_is_told_before_there_are_rows() {
 
 #[test]
 fn what_the_adapter_learned_otherwise_is_a_warning() {
-    let (Some(mut inputs), Some(adapter)) = (inputs(false), tiny_llama("adapter_a_qv_token_mean")) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    crate::fixture::copy(&adapter, folder.path());
-    bound(&mut inputs, "adapter", folder.path());
+    let Some(mut inputs) = inputs(false) else { return };
+    let folder = bound_to_copy(&mut inputs, "adapter", "adapter_a_qv_token_mean");
     inputs.digests.insert("base".into(), "d1".into());
     assert_eq!(codes(&preview(&LoraTrain::default(), &inputs).unwrap()), [], "it has no card");
     let tokenizer = Base::open(&tiny_llama("model").unwrap()).unwrap().tokenizer;
@@ -228,15 +234,13 @@ fn what_the_adapter_learned_otherwise_is_a_warning() {
 
 #[test]
 fn files_that_know_different_ends_of_a_text_are_told_with_rows_and_without() {
-    let (Some(mut inputs), Some(base)) = (inputs(false), tiny_llama("model")) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    crate::fixture::copy(&base, folder.path());
-    let end = Base::open(&base).unwrap().tokenizer.eos().unwrap();
+    let Some(mut inputs) = inputs(false) else { return };
+    let folder = bound_to_copy(&mut inputs, "base", "model");
+    let end = Base::open(folder.path()).unwrap().tokenizer.eos().unwrap();
     let path = folder.path().join("config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     config["eos_token_id"] = (end + 1).into();
     std::fs::write(&path, config.to_string()).unwrap();
-    bound(&mut inputs, "base", folder.path());
     for _ in ["with rows", "without rows"] {
         let told = preview(&LoraTrain::default(), &inputs).unwrap();
         let words = format!("the tokenizer ends texts with token {end}, `config.json` with {}", end + 1);
@@ -256,10 +260,8 @@ fn memory_is_that_of_the_adapter_to_go_on_from() {
 
 #[test]
 fn a_chat_template_whose_opening_merges_with_the_answer_is_told() {
-    let (Some(mut inputs), Some(base)) = (inputs(false), tiny_llama("model")) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    crate::fixture::copy(&base, folder.path());
-    bound(&mut inputs, "base", folder.path());
+    let Some(mut inputs) = inputs(false) else { return };
+    let folder = bound_to_copy(&mut inputs, "base", "model");
     let rows = folder.path().join("rows.jsonl");
     std::fs::write(&rows, json!({"instruction": "Which one?", "output": "the clock"}).to_string()).unwrap();
     bound(&mut inputs, "train", &rows);

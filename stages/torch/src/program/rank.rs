@@ -171,7 +171,7 @@ impl<'a> Titles<'a> {
             }
         }
         if titles.values().all(Vec::is_empty) {
-            return Err(StageError::failed("no item of `items` has a title to rank by"));
+            return Err(StageError::failed("no item of `items` has a title to rank by: give each its `title`"));
         }
         Ok(Titles(titles))
     }

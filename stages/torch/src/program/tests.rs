@@ -11,6 +11,7 @@ use watershed_engine::StageError;
 use watershed_engine::job::JobEvent;
 use watershed_stages::metrics::parroting::{Thresholds, parroting};
 
+use super::fixture::tiny_llama;
 use super::project::Project;
 
 fn params() -> Value {
@@ -210,6 +211,31 @@ fn parroting_is_told_at_each_evaluation_by_the_function_of_evaluate() {
     assert_eq!(rates.count(), 4);
 }
 
+#[test]
+fn parroting_of_the_adapter_that_is_kept_is_warned_of_where_it_is_far_from_the_rows_own() {
+    let Some(project) = Project::new() else { return };
+    let loose = json!({"eos": "off", "kl": "off"});
+    for params in [params(), with(json!({"max_steps": 1, "lr": 1e-5, "warmup": 0.0, "checks": loose}))] {
+        let receipt = report(&project.train(params.clone(), &params["lr"].to_string(), 0).unwrap(), "receipt");
+        let kept =
+            receipt["parroting"].as_array().unwrap().iter().find(|of| of["step"] == receipt["adapter_from_update"]);
+        let far = kept.unwrap()["rate"].as_f64().unwrap() > receipt["parroting_of_labels"].as_f64().unwrap() + 0.25;
+        let warned = project.logged("warn").iter().any(|text| text.contains("copy their input or themselves"));
+        assert_eq!(warned, far, "{receipt}");
+    }
+}
+
+#[test]
+fn a_quantised_base_is_said_to_be_one() {
+    let (Some(project), Some(base)) = (Project::new(), tiny_llama("model.q8_0.gguf")) else { return };
+    let mut inputs = project.inputs();
+    inputs.iter_mut().filter(|(port, _)| *port == "base").for_each(|(_, path)| *path = base.clone());
+    project.run("lora-train", with(json!({"checks": {"eos": "off"}})), &inputs, "out", 0).unwrap();
+    assert!(project.logged("note")[0].starts_with("the base is quantised (Q8_0)"), "{:?}", project.logged("note"));
+    project.train(with(json!({"checks": {"eos": "off"}})), "plain", 0).unwrap();
+    assert_eq!(project.logged("note"), [""; 0]);
+}
+
 fn validation_rows(project: &Project) -> Vec<Value> {
     let text = std::fs::read_to_string(project.path("val.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -281,6 +307,8 @@ fn early_stop_ends_a_training_that_no_longer_gets_better() {
     let best = (1..losses.len()).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap();
     assert_eq!((losses.len(), report(&out, "receipt")["adapter_from_update"].as_u64()), (best + 3, Some(best as u64)));
     assert!(losses.len() < 13, "{losses:?}");
+    let told = format!("`early_stop: 2` ends it after update {} of 12", losses.len() - 1);
+    assert!(project.logged("note").contains(&told), "{:?}", project.logged("note"));
     let schedule = report(&out, "receipt")["schedule"].clone();
     let rates = numbers(&out, "metrics.jsonl", "lr");
     assert_eq!((&schedule["updates"], &schedule["reached"]["updates"]), (&json!(12), &json!(rates.len())));
