@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use watershed_engine::StageError;
 use watershed_engine::job::JobEvent;
 use watershed_stages::metrics::parroting::{Thresholds, parroting};
+use watershed_stages::record::lines;
 
 use super::fixture::tiny_llama;
 use super::project::Project;
@@ -214,15 +215,26 @@ fn parroting_is_told_at_each_evaluation_by_the_function_of_evaluate() {
 #[test]
 fn parroting_of_the_adapter_that_is_kept_is_warned_of_where_it_is_far_from_the_rows_own() {
     let Some(project) = Project::new() else { return };
-    let loose = json!({"eos": "off", "kl": "off"});
-    for params in [params(), with(json!({"max_steps": 1, "lr": 1e-5, "warmup": 0.0, "checks": loose}))] {
-        let receipt = report(&project.train(params.clone(), &params["lr"].to_string(), 0).unwrap(), "receipt");
-        let kept =
-            receipt["parroting"].as_array().unwrap().iter().find(|of| of["step"] == receipt["adapter_from_update"]);
-        let far = kept.unwrap()["rate"].as_f64().unwrap() > receipt["parroting_of_labels"].as_f64().unwrap() + 0.25;
-        let warned = project.logged("warn").iter().any(|text| text.contains("copy their input or themselves"));
-        assert_eq!(warned, far, "{receipt}");
-    }
+    let warnings = |project: &Project| {
+        let is_it = |text: &String| text.contains("copy their input or themselves");
+        project.logged("warn").into_iter().filter(is_it).collect::<Vec<String>>()
+    };
+    project.train(params(), "sound", 0).unwrap();
+    assert_eq!(warnings(&project), [""; 0]);
+    let mut inputs = project.inputs();
+    let (_, rows) = inputs.iter_mut().find(|(port, _)| *port == "train").unwrap();
+    let looping = |mut row: Value| {
+        row["output"] = "soft ".repeat(20).into();
+        row
+    };
+    let looping: Vec<Value> = lines::read::<Value>(rows).unwrap().into_iter().map(looping).collect();
+    *rows = project.path("looping.jsonl");
+    lines::write(rows, &looping).unwrap();
+    let checks = json!({"eos": "off", "kl": "off"});
+    let params = with(json!({"lora": {}, "lr": 0.02, "warmup": 0.0, "epochs": 6, "select": "last", "checks": checks}));
+    let receipt = report(&project.run("lora-train", params, &inputs, "looping", 0).unwrap(), "receipt");
+    let told = warnings(&project);
+    assert!(told.len() == 1 && told[0].contains("0 % of the rows' own"), "{told:?} {}", receipt["parroting"]);
 }
 
 #[test]
