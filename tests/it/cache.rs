@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::project::{Project, files, flip, of_four_stages};
+use crate::project::{Project, flip, of_four_stages};
 
 pub fn document(project: &Project, arguments: &[&str], code: i32) -> Value {
     let output = project.watershed(&[&["cache"], arguments, &["--format", "json"]].concat());
@@ -75,7 +75,7 @@ pub fn data_blobs(project: &Project) -> Vec<PathBuf> {
 fn a_flipped_bit_in_a_record_is_a_miss_that_verify_names() {
     let project = of_four_stages();
     project.run(&[]);
-    for record in files(&project.store().join("v1/ac")) {
+    for record in project.records() {
         flip(&record, 999);
         assert_eq!(project.plan(&[])["stages"].as_array().unwrap().iter().filter(|s| s["state"] == "run").count(), 1);
         let found = document(&project, &["verify"], 1);
@@ -92,7 +92,7 @@ fn a_flipped_bit_in_a_record_is_a_miss_that_verify_names() {
 fn a_record_of_a_newer_version_is_refused_in_words_and_kept() {
     let project = of_four_stages();
     project.run(&[]);
-    let record = files(&project.store().join("v1/ac")).remove(0);
+    let record = project.records().remove(0);
     let line = std::fs::read_to_string(&record).unwrap().lines().next().unwrap().to_string();
     let newer = line.replacen("\"record_version\":1", "\"record_version\":2", 1);
     assert_ne!(newer, line);

@@ -99,7 +99,7 @@ fn beside_a_run_nothing_is_deleted_and_a_look_up_takes_it_back() {
         0,
         "objects younger than an hour stay beside a run"
     );
-    for record in files(&project.store().join("v1/ac")) {
+    for record in project.records() {
         let name = format!("ac-{}{}", name_of(record.parent().unwrap()), name_of(&record));
         std::fs::create_dir_all(project.store().join("trash")).unwrap();
         std::fs::rename(&record, project.store().join("trash").join(name)).unwrap();

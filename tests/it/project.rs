@@ -86,6 +86,12 @@ impl Project {
         self.path(".watershed")
     }
 
+    /// Returns the records of the store, sorted: one for each finished action, none of those that a kill left half-written.
+    pub fn records(&self) -> Vec<PathBuf> {
+        let is_whole = |path: &PathBuf| !path.file_name().unwrap().to_str().unwrap().starts_with('.');
+        files(&self.store().join("v1/ac")).into_iter().filter(is_whole).collect()
+    }
+
     /// Returns the blobs of the store, sorted.
     pub fn blobs(&self) -> Vec<PathBuf> {
         files(&self.store().join("v1/cas"))

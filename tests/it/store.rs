@@ -44,7 +44,7 @@ fn a_damaged_blob_is_found_before_a_stage_reads_it_and_made_again() {
 fn a_torn_record_is_a_miss() {
     let project = of_four_stages();
     project.run(&[]);
-    for record in crate::project::files(&project.store().join("v1/ac")) {
+    for record in project.records() {
         let bytes = std::fs::read(&record).unwrap();
         std::fs::set_permissions(&record, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::write(&record, &bytes[..bytes.len() / 2]).unwrap();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Numbers, is_full, results};
 use crate::cache::data_blobs;
-use crate::project::{Project, files, flip, of_four_stages};
+use crate::project::{Project, flip, of_four_stages};
 
 /// Outputs that a user takes out: together all that have bytes.
 const OUTPUTS: [&str; 8] =
@@ -25,7 +25,7 @@ fn every_flipped_bit_is_found_before_use_and_repaired() {
     project.run(&[]);
     let (quiet, right) = (results(&project), taken_out(&project));
     assert!(right.iter().all(Option::is_some));
-    let objects: Vec<PathBuf> = data_blobs(&project).into_iter().chain(files(&project.store().join("v1/ac"))).collect();
+    let objects: Vec<PathBuf> = data_blobs(&project).into_iter().chain(project.records()).collect();
     let mut numbers = Numbers(9);
     let count = if is_full() { 1000 } else { 50 };
     for round in 0..count {

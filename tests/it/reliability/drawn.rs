@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::walk::records;
 use crate::project::Project;
 
 const DRAWN: &str = "stages:
@@ -20,7 +19,7 @@ fn row_47_a_stage_that_is_not_deterministic_is_found_out() {
     assert_eq!((difference["output"].as_str(), difference["file"].is_null()), (Some("out"), true));
     assert!((6..=24).contains(&difference["byte"].as_u64().unwrap()), "{found}");
     assert_ne!(difference["first"], difference["second"]);
-    assert_eq!((records(&project), project.blobs().len()), (0, 0));
+    assert_eq!((project.records().len(), project.blobs().len()), (0, 0));
     let output = project.watershed(&["run", "--check-determinism", "drawn"]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("differs drawn: output `out`, byte ") && told.contains("reproducible: yes"), "{told}");
