@@ -173,7 +173,7 @@ impl Compiled {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
         bytes.extend(self.sightings.to_bytes());
-        sealed::write(place, bytes);
+        sealed::index(place, bytes);
         if let Some(layout) = &self.layout {
             layout.save(&layout_of(place));
         }

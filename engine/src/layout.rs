@@ -84,7 +84,7 @@ impl Layout {
         bytes.push(b'\n');
         self.stages.iter().for_each(|place| bytes.extend_from_slice(place.key.as_bytes()));
         bytes.extend_from_slice(self.text.as_bytes());
-        sealed::write(path, bytes);
+        sealed::index(path, bytes);
     }
 
     /// Returns the name of a stage.

@@ -1,11 +1,11 @@
-//! Files of the disposable index that are believed only whole: their bytes, then the digest of these.
+//! Files that are believed only whole: their bytes, then the digest of these. Each can be made again, so none is worth an error.
 
 use std::fs;
 use std::path::Path;
 
 use watershed_cache::Digest;
 
-/// Files kept in one folder; the oldest go first.
+/// Files of the disposable index kept in one folder; the oldest go first.
 const KEPT: usize = 64;
 
 /// Reads a sealed file; `None` when there is none, or it is torn or altered.
@@ -17,7 +17,7 @@ pub fn read(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Writes a sealed file by rename and forgets the oldest of its folder. Failure costs time only, so it is not an error.
+/// Writes a sealed file by rename. Failure costs time only, so it is not an error.
 pub fn write(path: &Path, mut bytes: Vec<u8>) {
     let Some(folder) = path.parent() else { return };
     let digest = Digest::of(&bytes);
@@ -28,7 +28,13 @@ pub fn write(path: &Path, mut bytes: Vec<u8>) {
         fs::write(temporary.path(), &bytes)?;
         temporary.persist(path).map(drop).map_err(|e| e.error)
     };
-    if write().is_ok() {
+    let _ = write();
+}
+
+/// Writes a sealed file of the disposable index and forgets the oldest of its folder.
+pub fn index(path: &Path, bytes: Vec<u8>) {
+    write(path, bytes);
+    if let Some(folder) = path.parent() {
         forget_oldest(folder);
     }
 }

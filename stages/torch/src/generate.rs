@@ -91,6 +91,18 @@ pub trait Watch {
     /// Receives a finished answer, in order of finishing; `Break` ends the whole call.
     fn done(&mut self, answer: Answer) -> ControlFlow<()>;
 
+    /// Says whether the answers to these prompts, which would be written together, are known from before; then they are not
+    /// written again.
+    fn is_known(&mut self, batch: &[usize]) -> bool {
+        let _ = batch;
+        false
+    }
+
+    /// Hears that all answers of these prompts, which were written together, are done.
+    fn batch_done(&mut self, batch: &[usize]) {
+        let _ = batch;
+    }
+
     /// Hears that memory did not suffice, and how generation goes on.
     fn gave_way(&mut self, how: String) {
         let _ = how;
@@ -125,6 +137,9 @@ pub fn generate(
     let mut queue = batches(order, prompts, config, config.batch_tokens);
     let mut ledger = Ledger { watch, is_answered: vec![false; prompts.len()] };
     while let Some(batch) = queue.pop_front() {
+        if ledger.is_known(&batch) {
+            continue;
+        }
         let written = caught(|| write_batch(&reader, prompts, &batch, config, &mut ledger));
         if let Err(Error::OutOfMemory(why)) = &written
             && batch.len() > 1
@@ -135,6 +150,8 @@ pub fn generate(
             queue = batches(left.filter(|index| !ledger.is_answered[*index]), prompts, config, tokens / 2);
         } else if written.map_err(with_mend)?.is_break() {
             break;
+        } else {
+            ledger.batch_done(&batch);
         }
     }
     Ok(())
@@ -222,5 +239,15 @@ impl Watch for Ledger<'_> {
     fn done(&mut self, answer: Answer) -> ControlFlow<()> {
         self.is_answered[answer.index] = true;
         self.watch.done(answer)
+    }
+
+    fn is_known(&mut self, batch: &[usize]) -> bool {
+        let is_known = self.watch.is_known(batch);
+        batch.iter().for_each(|index| self.is_answered[*index] |= is_known);
+        is_known
+    }
+
+    fn batch_done(&mut self, batch: &[usize]) {
+        self.watch.batch_done(batch);
     }
 }

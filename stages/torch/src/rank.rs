@@ -35,8 +35,8 @@ struct Behind<'a> {
     mask: Tensor,
 }
 
-/// Gives `done` each context's place and the sums of its titles' log-probabilities in nats, in the order of the titles, as
-/// f64; `Break` ends the call.
+/// Gives `done` the place of each context, those before `first` left out, and the sums of its titles' log-probabilities in
+/// nats, in the order of the titles, as f64; `Break` ends the call.
 ///
 /// # Errors
 /// [`Error::Input`] for a prompt that with the longest title is longer than the model takes, or for ids that it lacks;
@@ -46,15 +46,17 @@ pub fn score_titles(
     model: &Model,
     lora: Option<&Lora>,
     contexts: &[Context<'_>],
+    first: usize,
     done: &mut dyn FnMut(usize, Vec<f64>) -> ControlFlow<()>,
 ) -> Result<()> {
-    caught(|| score_all(model, lora, contexts, done)).map_err(with_mend)
+    caught(|| score_all(model, lora, contexts, first, done)).map_err(with_mend)
 }
 
 fn score_all(
     model: &Model,
     lora: Option<&Lora>,
     contexts: &[Context<'_>],
+    first: usize,
     done: &mut dyn FnMut(usize, Vec<f64>) -> ControlFlow<()>,
 ) -> Result<()> {
     let _guard = tch::no_grad_guard();
@@ -63,7 +65,7 @@ fn score_all(
     }
     let prompts: Vec<&[u32]> = contexts.iter().map(|context| context.ids).collect();
     let reader = Reader::new(model, lora.map(Active::still), &prompts);
-    for (place, context) in contexts.iter().enumerate() {
+    for (place, context) in contexts.iter().enumerate().skip(first) {
         let (cache, hidden) = reader.read(&[context.ids], 0);
         let mut sums = vec![0.0; context.titles.titles];
         for part in &context.titles.parts {
@@ -176,7 +178,7 @@ mod tests {
             all.push(sums);
             ControlFlow::Continue(())
         };
-        score_titles(model, None, contexts, &mut done).unwrap();
+        score_titles(model, None, contexts, 0, &mut done).unwrap();
         all
     }
 
@@ -234,7 +236,8 @@ mod tests {
         let model = fixture.model("model");
         let error = |ids: &[u32], title: Vec<u32>| {
             let trie = Trie::new(&[title]).unwrap();
-            let refused = score_titles(&model, None, &[Context { ids, titles: &trie }], &mut |_, _| panic!("scored"));
+            let refused =
+                score_titles(&model, None, &[Context { ids, titles: &trie }], 0, &mut |_, _| panic!("scored"));
             refused.unwrap_err().to_string()
         };
         assert!(error(&[1], vec![1_000_000]).contains("a title holds token 1000000"));
@@ -251,7 +254,7 @@ mod tests {
         let ids = fixture.ids("plain.input_ids");
         let trie = Trie::new(&titles(&ids)).unwrap();
         let contexts = [Context { ids: &ids, titles: &trie }];
-        let refused = score_titles(&model, Some(&lora), &contexts, &mut |_, _| panic!("scored"));
+        let refused = score_titles(&model, Some(&lora), &contexts, 0, &mut |_, _| panic!("scored"));
         let message = refused.unwrap_err().to_string();
         assert!(message.starts_with("after prompt `1` the model's logits are not finite"), "{message}");
     }
@@ -262,7 +265,7 @@ mod tests {
         let (model, ids) = (fixture.model("model"), fixture.ids("plain.input_ids"));
         let trie = Trie::new(&titles(&ids)).unwrap();
         let mut done = |_: usize, _: Vec<f64>| panic!("not enough memory: you tried to allocate 9 bytes");
-        let refused = score_titles(&model, None, &[Context { ids: &ids, titles: &trie }], &mut done);
+        let refused = score_titles(&model, None, &[Context { ids: &ids, titles: &trie }], 0, &mut done);
         let wanted = "out of memory: not enough memory: you tried to allocate 9 bytes, with one prompt and a part of the titles at once; shorter prompts and `dtype: bf16` need less";
         assert_eq!(refused.unwrap_err().to_string(), wanted);
     }

@@ -18,6 +18,7 @@ use watershed_torch::{Answer, Finish, GenerateConfig, Mode, Model, Prompt, Watch
 
 use super::adapter::Card;
 use super::failed;
+use super::kept::Kept;
 use super::receipt::write_json;
 use super::speech::Speech;
 
@@ -36,7 +37,7 @@ pub fn generate(params: &Generate, run: &GenerateRun, job: &Job) -> Result<(), S
     let config = config(params, run, speech.stops(&params.stop), job);
     let ends = Ends { given: &params.stop, own: speech.stop_text() };
     let desk = Desk { job, model: &model, tokenizer: &speech.tokenizer, ends, rows: &rows, prompts: &prompts };
-    let mut answers = desk.write(&(0..prompts.len()).collect::<Vec<_>>(), &config)?;
+    let mut answers = desk.write(&(0..prompts.len()).collect::<Vec<_>>(), &config, "answers")?;
     let parrots = guard::guard(params.parrot_guard, &desk, &config, &mut answers)?;
     report(&answers, &parrots, speech.card.as_ref(), &prompts, job)?;
     lines::write(job.output("answers"), &answers)
@@ -110,22 +111,28 @@ struct Desk<'a> {
     prompts: &'a [Prompt],
 }
 
-/// Takes answers as they end.
+/// Takes answers as they end, and keeps those of each batch that is whole.
 struct Writer<'a> {
     desk: &'a Desk<'a>,
-    answers: Vec<Option<Answer>>,
+    /// Places of the prompts.
+    places: &'a [usize],
+    answers: Vec<Option<answer::Answer>>,
+    kept: Kept,
+    /// How many answers were kept from before.
+    known: usize,
 }
 
 impl Desk<'_> {
-    /// Answers the prompts at `places`, in that order.
-    fn write(&self, places: &[usize], config: &GenerateConfig) -> Result<Vec<answer::Answer>, StageError> {
+    /// Answers the prompts at `places`, in that order; what a run before was cut off at in this `step` is not written again.
+    fn write(&self, places: &[usize], config: &GenerateConfig, step: &str) -> Result<Vec<answer::Answer>, StageError> {
         let prompts: Vec<Prompt> = places.iter().map(|place| self.prompts[*place].clone()).collect();
-        let mut writer = Writer { desk: self, answers: vec![None; prompts.len()] };
+        let kept = Kept::open(self.job, step);
+        let mut writer = Writer { desk: self, places, answers: vec![None; prompts.len()], kept, known: 0 };
         write(self.model, None, &prompts, config, &mut writer).map_err(failed)?;
         self.job.check_cancelled()?;
+        Kept::tell(self.job, writer.known, prompts.len(), "answers");
         let missing = || StageError::failed("a prompt was left without an answer");
-        let answers = writer.answers.into_iter().zip(places);
-        answers.map(|(answer, place)| Ok(self.record(&answer.ok_or_else(missing)?, *place))).collect()
+        writer.answers.into_iter().map(|answer| answer.ok_or_else(missing)).collect()
     }
 
     /// Returns the row that the prompt at `place` comes from.
@@ -155,6 +162,13 @@ impl Desk<'_> {
     }
 }
 
+impl Writer<'_> {
+    fn tell(&self) {
+        let done = self.answers.iter().flatten().count() as u64;
+        self.desk.job.progress(done, self.answers.len() as u64, "answers", "");
+    }
+}
+
 impl Watch for Writer<'_> {
     fn is_stop(&mut self, _prompt: &Prompt, answer: &[u32]) -> bool {
         let Desk { job, tokenizer, ends, .. } = self.desk;
@@ -163,11 +177,22 @@ impl Watch for Writer<'_> {
     }
 
     fn done(&mut self, answer: Answer) -> ControlFlow<()> {
-        let index = answer.index;
-        self.answers[index] = Some(answer);
-        let done = self.answers.iter().flatten().count() as u64;
-        self.desk.job.progress(done, self.answers.len() as u64, "answers", "");
+        self.answers[answer.index] = Some(self.desk.record(&answer, self.places[answer.index]));
+        self.tell();
         if self.desk.job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn is_known(&mut self, batch: &[usize]) -> bool {
+        let Some(answers) = self.kept.get::<Vec<_>>(batch) else { return false };
+        batch.iter().zip(answers).for_each(|(index, answer)| self.answers[*index] = Some(answer));
+        self.known += batch.len();
+        self.tell();
+        true
+    }
+
+    fn batch_done(&mut self, batch: &[usize]) {
+        let answers: Vec<_> = batch.iter().map(|index| &self.answers[*index]).collect();
+        self.kept.put(batch, &answers);
     }
 
     fn gave_way(&mut self, how: String) {

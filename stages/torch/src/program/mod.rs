@@ -12,6 +12,7 @@ mod exported;
 #[path = "../../../../tests/it/fixture.rs"]
 mod fixture;
 mod generate;
+mod kept;
 #[cfg(test)]
 mod project;
 mod rank;

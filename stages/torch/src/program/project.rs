@@ -14,7 +14,7 @@ use super::fixture::tiny_llama;
 /// Dropout draws from libtorch's one generator of a process: a job has a process to itself, and so has a test's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Cancels a job once it has told `after` updates or finished answers (0 never does), and keeps what it tells.
+/// Cancels a job once it has told `after` updates, finished answers or ranked prompts (0 never does), and keeps what it tells.
 struct Listener<'a> {
     after: u64,
     seen: AtomicU64,
@@ -26,7 +26,7 @@ impl Sink for Listener<'_> {
     fn emit(&self, event: JobEvent) {
         let counts = match &event {
             JobEvent::Metric { values, .. } => values.contains_key("lr"),
-            JobEvent::Progress { unit, .. } => unit == "answers",
+            JobEvent::Progress { unit, .. } => unit == "answers" || unit == "prompts",
             _ => false,
         };
         if counts && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.after {

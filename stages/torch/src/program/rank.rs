@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use watershed_engine::{Job, StageError};
 use watershed_stages::formats;
 use watershed_stages::rank::{self, Calibrate, Rank};
@@ -13,6 +15,7 @@ use watershed_stages::record::ranking::Ranked;
 use watershed_torch::{Context, Model, Trie, score_titles};
 
 use super::failed;
+use super::kept::Kept;
 use super::speech::Speech;
 
 /// Scores are rounded to so many parts of 1: what lies nearer is a tie, which the item's id decides, and not the last digits of
@@ -49,8 +52,9 @@ pub fn rank(params: &Rank, job: &Job) -> Result<(), StageError> {
     let task = Task::new(params, &rows, &items, &speech)?;
     let model = speech.model(params.dtype, &[], job)?;
     task.check_room(&rows, model.config().max_positions)?;
-    let neutral = score(&model, &task.neutral, &task.choices, job, |_, sums| sums)?;
-    let ranked = score(&model, &task.contexts, &task.choices, job, |place, mut sums| {
+    let scorer = Scorer { model: &model, choices: &task.choices, job };
+    let neutral = scorer.score(&task.neutral, "neutral", |_, sums| sums)?;
+    let ranked = scorer.score(&task.contexts, "ranked", |place, mut sums| {
         if let Some(neutral) = task.neutral_of.get(place).map(|place| &neutral[*place]) {
             sums.iter_mut().zip(neutral).for_each(|(sum, off)| *sum -= off);
         }
@@ -60,25 +64,40 @@ pub fn rank(params: &Rank, job: &Job) -> Result<(), StageError> {
     lines::write(job.output("ranking"), &ranked)
 }
 
-/// Scores every context's choice and returns what `make` makes of each context's sums.
-fn score<T>(
-    model: &Model,
-    contexts: &[(Vec<u32>, usize)],
-    choices: &[Choice],
-    job: &Job,
-    mut make: impl FnMut(usize, Vec<f64>) -> T,
-) -> Result<Vec<T>, StageError> {
-    let asked: Vec<Context<'_>> =
-        contexts.iter().map(|(ids, choice)| Context { ids, titles: &choices[*choice].trie }).collect();
-    let mut made = Vec::with_capacity(asked.len());
-    let mut done = |place, sums| {
-        made.push(make(place, sums));
-        job.progress(made.len() as u64, asked.len() as u64, "prompts", "");
-        if job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    score_titles(model, None, &asked, &mut done).map_err(failed)?;
-    job.check_cancelled()?;
-    Ok(made)
+/// What contexts are scored with.
+struct Scorer<'a> {
+    model: &'a Model,
+    choices: &'a [Choice],
+    job: &'a Job<'a>,
+}
+
+impl Scorer<'_> {
+    /// Scores every context's choice and returns what `make` makes of each context's sums; what a run before was cut off at
+    /// in this `step` is not scored again.
+    fn score<T: Serialize + DeserializeOwned>(
+        &self,
+        contexts: &[(Vec<u32>, usize)],
+        step: &str,
+        mut make: impl FnMut(usize, Vec<f64>) -> T,
+    ) -> Result<Vec<T>, StageError> {
+        let Scorer { model, choices, job } = *self;
+        let asked: Vec<Context<'_>> =
+            contexts.iter().map(|(ids, choice)| Context { ids, titles: &choices[*choice].trie }).collect();
+        let kept = Kept::open(job, step);
+        let mut made: Vec<T> = (0..asked.len()).map_while(|place| kept.get(&[place])).collect();
+        let known = made.len();
+        Kept::tell(job, known, asked.len(), "rankings");
+        let mut done = |place, sums| {
+            let result = make(place, sums);
+            kept.put(&[place], &result);
+            made.push(result);
+            job.progress(made.len() as u64, asked.len() as u64, "prompts", "");
+            if job.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        score_titles(model, None, &asked, known, &mut done).map_err(failed)?;
+        job.check_cancelled()?;
+        Ok(made)
+    }
 }
 
 /// Returns the best items of a row, equal scores by id.

@@ -30,7 +30,8 @@ pub fn guard(
         if parrots.is_empty() {
             break;
         }
-        for (place, answer) in parrots.iter().zip(desk.write(&parrots, &stricter(config, attempt, *run))?) {
+        let again = desk.write(&parrots, &stricter(config, attempt, *run), &format!("retry-{attempt}"))?;
+        for (place, answer) in parrots.iter().zip(again) {
             answers[*place] = answer;
         }
         let before = parrots.len();

@@ -94,6 +94,43 @@ fn a_retry_can_be_cancelled() {
     assert!(matches!(cancelled, Err(StageError::Cancelled)));
 }
 
+/// Returns what the last job said of answers that were there.
+fn said(desk: &Desk) -> Vec<String> {
+    desk.project.logged("note").into_iter().filter(|line| line.contains("are there from a run")).collect()
+}
+
+#[test]
+fn answers_of_whole_batches_are_not_written_again_after_a_cut() {
+    let Some(mut desk) = Desk::of_parrots() else { return };
+    desk.project.keys = json!({"batch_tokens": 200});
+    let params = json!({"parrot_guard": "retry"});
+    let whole = desk.write("whole", params.clone());
+    let rows = desk.rows();
+    for (after, words) in [(rows - 1, "answers are there"), (rows + 1, "8 of 8 answers are there")] {
+        let name = format!("cut-{after}");
+        assert!(matches!(desk.try_write(&name, params.clone(), after), Err(StageError::Cancelled)));
+        assert_eq!(desk.write(&name, params.clone()), whole);
+        let said = said(&desk);
+        assert!(said[0].contains(words), "{said:?}");
+    }
+}
+
+#[test]
+fn a_kept_answer_with_a_lost_bit_is_written_again() {
+    let Some(desk) = Desk::new() else { return };
+    let whole = desk.write("whole", json!({}));
+    let kept = desk.project.path("whole/checkpoint/answers");
+    let parts: Vec<PathBuf> = std::fs::read_dir(&kept).unwrap().map(|item| item.unwrap().path()).collect();
+    for part in &parts {
+        let mut bytes = std::fs::read(part).unwrap();
+        bytes[9] ^= 1;
+        std::fs::write(part, bytes).unwrap();
+    }
+    assert!(!parts.is_empty());
+    assert_eq!(desk.write("whole", json!({})), whole);
+    assert!(said(&desk).is_empty());
+}
+
 #[test]
 fn parrots_fail_the_stage_when_asked_to() {
     let Some(desk) = Desk::of_parrots() else { return };

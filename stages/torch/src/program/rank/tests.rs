@@ -29,9 +29,14 @@ impl Shop {
     }
 
     fn try_rank(&self, name: &str, params: Value, prompts: &Path) -> Result<Vec<Ranked>, StageError> {
+        self.rank_until(0, name, params, prompts)
+    }
+
+    /// Ranks and is cut off after so many prompts, with and without their input; 0 never.
+    fn rank_until(&self, after: u64, name: &str, params: Value, prompts: &Path) -> Result<Vec<Ranked>, StageError> {
         let inputs =
             [("prompts", prompts.to_path_buf()), ("items", self.0.path("items.jsonl")), ("base", self.0.base.clone())];
-        lines::read(&self.0.run("rank", params, &inputs, name, 0)?.join("ranking"))
+        lines::read(&self.0.run("rank", params, &inputs, name, after)?.join("ranking"))
     }
 
     fn rank(&self, name: &str, params: Value) -> Vec<Ranked> {
@@ -135,6 +140,24 @@ fn the_same_rows_are_ranked_to_the_same_bytes() {
         std::fs::read(shop.0.path(name).join("ranking")).unwrap()
     };
     assert!(bytes("first") == bytes("second"));
+}
+
+#[test]
+fn a_ranking_that_was_cut_off_goes_on_to_the_same_bytes() {
+    let Some(shop) = Shop::new() else { return };
+    let params = json!({"calibrate": "pmi"});
+    shop.rank("whole", params.clone());
+    let bytes = |name: &str| std::fs::read(shop.0.path(name).join("ranking")).unwrap();
+    let rows = shop.rows().len() as u64;
+    for after in [1, rows / 2, rows + 1] {
+        let name = format!("cut-{after}");
+        let cut = shop.rank_until(after, &name, params.clone(), &shop.prompts());
+        assert!(matches!(cut, Err(StageError::Cancelled)));
+        shop.rank(&name, params.clone());
+        assert!(bytes(&name) == bytes("whole"));
+        let said = shop.0.logged("note");
+        assert!(said.iter().any(|line| line.contains("rankings are there from a run that was cut off")), "{said:?}");
+    }
 }
 
 #[test]
