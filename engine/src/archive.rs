@@ -66,6 +66,8 @@ pub struct RunNode {
     pub outcome: String,
     /// What a stage under way last told of its progress.
     pub progress: Option<String>,
+    /// What it warned of in this run.
+    pub warnings: Vec<String>,
     /// Action key, if it was known.
     pub key: Option<Digest>,
     /// Why it ran.
@@ -212,8 +214,13 @@ impl Reader {
             }
             Event::Progress { stage, case, done, total, unit, note } => {
                 let told = event::progress(*done, *total, unit, note);
-                if let Some(node) = self.node(stage, case.as_slice()) {
+                if let Some(node) = self.under_way(stage, case.as_deref()) {
                     node.progress = Some(told);
+                }
+            }
+            Event::Log { stage, case, level, text } if level == "warn" => {
+                if let Some(node) = self.under_way(stage, case.as_deref()) {
+                    node.warnings.push(text.clone());
                 }
             }
             Event::StageFinished { stage, cases, outcome, key, reasons, wall_ms, error, fault, .. } => {
@@ -252,6 +259,15 @@ impl Reader {
                 self.run.nodes.push(node);
             }
         }
+    }
+
+    /// Returns the node that told of itself: a line of its own says only in which case it is, if it is in one.
+    fn under_way(&mut self, stage: &str, case: Option<&str>) -> Option<&mut RunNode> {
+        if let Some(case) = case {
+            return self.node(stage, &[case.to_string()]);
+        }
+        let is_it = |node: &&mut RunNode| node.stage == stage && node.cases.len() != 1 && node.outcome == "unfinished";
+        self.run.nodes.iter_mut().filter(is_it).find(|node| node.started_ms.is_some())
     }
 
     fn node(&mut self, stage: &str, cases: &[String]) -> Option<&mut RunNode> {

@@ -310,6 +310,7 @@ impl Action<'_> {
             host: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_string(),
             numerics: told.numerics,
             counts: told.counts,
+            warnings: told.warnings,
             replaced: former.map(|f| Provenance::replaced(&f, &outputs)).unwrap_or_default(),
         };
         let detail = serde_json::to_value(provenance).expect("provenance has no map keys that JSON lacks");
@@ -317,10 +318,23 @@ impl Action<'_> {
     }
 }
 
+/// Warnings of a stage that its record keeps.
+const MOST_WARNINGS: usize = 50;
+
 #[derive(Default)]
 struct Told {
     counts: BTreeMap<String, f64>,
     numerics: BTreeMap<String, Value>,
+    warnings: Vec<String>,
+}
+
+impl Told {
+    /// A stage may repeat itself; its record does not, nor does it grow without end.
+    fn warn(&mut self, text: &str) {
+        if self.warnings.len() < MOST_WARNINGS && !self.warnings.iter().any(|known| known == text) {
+            self.warnings.push(text.to_string());
+        }
+    }
 }
 
 /// Turns what a job tells into lines of the run log, and keeps what belongs into its record.
@@ -361,7 +375,12 @@ impl Sink for NodeSink<'_> {
             JobEvent::Metric { step, epoch, values } => {
                 self.log.emit(Event::Metric { stage, case, step, epoch, values })
             }
-            JobEvent::Log { level, text } => self.log.emit(Event::Log { stage, case, level, text }),
+            JobEvent::Log { level, text } => {
+                if level == "warn" {
+                    told().warn(&text);
+                }
+                self.log.emit(Event::Log { stage, case, level, text });
+            }
             JobEvent::Count { name, value } => drop(told().counts.insert(name, value)),
             JobEvent::Numerics { values } => told().numerics.extend(values),
         }

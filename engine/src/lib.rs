@@ -66,6 +66,7 @@ pub mod study;
 pub mod suffix;
 pub mod verdict;
 pub mod walk;
+pub mod warnings;
 pub mod worker;
 pub mod yaml;
 

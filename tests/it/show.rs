@@ -239,3 +239,28 @@ fn a_thousand_cases_of_fifty_parameters_show_in_a_moment() {
     assert!(text.lines().all(|line| line.chars().count() <= 80) && text.contains("c999"));
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
+
+#[test]
+fn what_a_stage_warned_of_is_shown_again_when_it_is_a_hit() {
+    let project = Project::new(
+        "name: study
+stages:
+  made:  {use: synthetic, with: {customers: 20, seed: 1}}
+  read:  {use: ingest, in: {reviews: made.reviews, items: ./none.jsonl}}
+  rows:  {use: command, in: {x: read.interactions}, with: {shell: 'wc -l < $IN_x > $OUT_out'}}
+",
+    );
+    project.write("none.jsonl", "{\"asin\": \"B000000000\", \"title\": \"A thing of another shop\"}\n");
+    let warning = "warning: read: no product of the reviews is in the metadata; are both files of the same set?";
+    project.says(&["run"]);
+    assert!(project.says(&["show"]).contains(warning));
+    project.edit("wc -l", "wc -c");
+    project.says(&["run"]);
+    let shown = project.says(&["show"]);
+    assert_eq!(shown.matches(warning).count(), 1, "{shown}");
+    assert!(project.says(&["report", "-o", "-"]).contains("<b>read</b>: no product of the reviews"));
+    let document: Value = serde_json::from_str(&project.says(&["show", "--format", "json"])).unwrap();
+    let stages = document["stages"].as_array().unwrap();
+    let warned = |stage: &&Value| !stage["warnings"].as_array().unwrap().is_empty();
+    assert_eq!(stages.iter().filter(warned).map(|stage| &stage["stage"]).collect::<Vec<_>>(), ["read"]);
+}

@@ -32,8 +32,8 @@ pub fn report(options: &Options, common: &Common) -> i32 {
 
 fn page(run: &str, common: &Common) -> Result<String, String> {
     let store = Store::open(&open::cache_here(common)).map_err(|e| e.to_string())?;
-    let (folder, run) = pick::located(&store.runs(), run)?;
-    Ok(report::html::page(&store, &run, &folder))
+    let (_, run) = pick::located(&store.runs(), run)?;
+    Ok(report::html::page(&store, &run))
 }
 
 fn write(page: &str, path: &Path, common: &Common) -> Result<(), String> {

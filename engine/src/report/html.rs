@@ -1,7 +1,6 @@
 //! The page: what ran and why, timings, loss curves, metrics, generations.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use serde_json::Value;
 use watershed_cache::Store;
@@ -9,14 +8,14 @@ use watershed_cache::Store;
 use super::style::{CSS, outcome_colour};
 use super::{curves, dag, escaped, generations};
 use crate::archive::{Run, RunNode};
-use crate::event::Event;
+use crate::findings::Findings;
 use crate::metrics::{Metrics, Table, is_interval, shown};
 use crate::record::Provenance;
-use crate::runlog;
 use crate::verdict::Verdict;
+use crate::warnings::{self, Warning};
 
-/// Returns the page of a run whose log lies in `folder`.
-pub fn page(store: &Store, run: &Run, folder: &Path) -> String {
+/// Returns the page of a run.
+pub fn page(store: &Store, run: &Run) -> String {
     let mut body = header(run);
     section(&mut body, "What ran, and why", &format!("<div class=\"wide\">{}</div>{}", dag::of_run(run), stages(run)));
     section(&mut body, "Metrics", &metrics(store, run));
@@ -25,7 +24,7 @@ pub fn page(store: &Store, run: &Run, folder: &Path) -> String {
     section(&mut body, "Generations beside their prompts", &generations::blocks(store, run));
     section(&mut body, "Timings", &timings(run));
     section(&mut body, "Data", &counts(store, run));
-    section(&mut body, "Warnings", &warnings(folder));
+    section(&mut body, "Warnings", &warned(store, run));
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\
@@ -160,15 +159,11 @@ fn counts(store: &Store, run: &Run) -> String {
     if rows.is_empty() { rows } else { format!("<table><tr><th>stage</th><th>counted</th></tr>{rows}</table>") }
 }
 
-fn warnings(folder: &Path) -> String {
-    let entries = runlog::read(folder).unwrap_or_default();
-    let line = |event: &Event| match event {
-        Event::Log { stage, level, text, .. } if level == "warn" => {
-            Some(format!("<p><b>{}</b>: {}</p>", escaped(stage), escaped(text)))
-        }
-        _ => None,
-    };
-    entries.iter().filter_map(|e| line(&e.event)).collect()
+fn warned(store: &Store, run: &Run) -> String {
+    let keys: Vec<_> = run.nodes.iter().map(|node| node.key).collect();
+    let warnings = warnings::of_run(run, &Findings::of_all(store, &keys));
+    let line = |warning: &Warning| format!("<p><b>{}</b>: {}</p>", escaped(&warning.by()), escaped(&warning.text));
+    warnings.iter().map(line).collect()
 }
 
 fn seconds(ms: u64) -> String {

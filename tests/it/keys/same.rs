@@ -197,6 +197,7 @@ fn publish_from_gpu(project: &Project) {
             host: "gpu-7".into(),
             numerics: serde_json::from_value(numerics).unwrap(),
             counts: BTreeMap::new(),
+            warnings: Vec::new(),
             replaced: Vec::new(),
         };
         let detail = serde_json::to_value(&detail).unwrap();

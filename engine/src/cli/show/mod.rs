@@ -17,6 +17,7 @@ use crate::findings::Findings;
 use crate::metrics::{self, Metrics, Table};
 use crate::reason;
 use crate::verdict::Verdict;
+use crate::warnings::{self, Warning};
 
 /// Options of `show`.
 #[derive(Args)]
@@ -70,22 +71,26 @@ pub fn show(options: &Options, common: &Common) -> i32 {
 /// Returns the run in the form asked for.
 fn view(picked: &Picked, options: &Options, common: &Common) -> Result<String, String> {
     let (store, run) = (&picked.store, &picked.run);
-    let table = table(store, run, options)?;
+    let keys: Vec<Option<Digest>> = run.nodes.iter().map(|node| node.key).collect();
+    let findings = Findings::of_all(store, &keys);
+    let table = table(run, &findings, options)?;
     match common.format {
-        Format::Json => Ok(document(store, run, table.as_ref()).to_string()),
-        _ => text(picked, table.as_ref(), options),
+        Format::Json => Ok(document(store, run, &findings, table.as_ref()).to_string()),
+        _ => {
+            let told = warned(&warnings::of_run(run, &findings));
+            text(picked, table.as_ref(), options).map(|text| [vec![text], told].concat().join("\n"))
+        }
     }
 }
 
 /// Returns the cases as the options want them; `None` for a run without a sweep.
-fn table(store: &Store, run: &Run, options: &Options) -> Result<Option<CaseTable>, String> {
+fn table(run: &Run, findings: &[Option<Findings>], options: &Options) -> Result<Option<CaseTable>, String> {
     if run.cases.is_empty() {
         let asked = options.sort.is_some() || options.top.is_some() || !options.mean_over.is_empty();
         let help = "`--sort`, `--top` and `--mean-over` are for cases";
         return if asked { Err(format!("run {} ran no sweep; {help}", run.id)) } else { Ok(None) };
     }
-    let keys: Vec<Option<Digest>> = run.nodes.iter().map(|node| node.key).collect();
-    let mut cases = CaseTable::of(run, &Findings::of_all(store, &keys));
+    let mut cases = CaseTable::of(run, findings);
     if !options.mean_over.is_empty() {
         cases = cases.mean_over(&options.mean_over)?;
     }
@@ -97,18 +102,19 @@ fn table(store: &Store, run: &Run, options: &Options) -> Result<Option<CaseTable
     Ok(Some(cases))
 }
 
-fn document(store: &Store, run: &Run, cases: Option<&CaseTable>) -> Value {
-    let stage = |node: &RunNode| {
+fn document(store: &Store, run: &Run, findings: &[Option<Findings>], cases: Option<&CaseTable>) -> Value {
+    let stage = |(node, found): (&RunNode, &Option<Findings>)| {
         json!({
             "stage": node.stage, "case": node.case, "cases": node.cases, "kind": node.kind,
             "outcome": node.outcome, "key": node.key.map(|k| k.hex()), "wall_ms": node.wall_ms,
             "params": node.params, "reasons": node.reasons, "metrics": node.metrics(store), "error": node.error,
+            "warnings": warnings::of_node(node, found.as_ref()),
         })
     };
     json!({
         "run": run.id, "pipeline": run.pipeline, "sweep": run.sweep, "outcome": run.outcome,
         "started_ms": run.started_ms, "wall_ms": run.wall_ms, "expectations": run.expectations,
-        "stages": run.nodes.iter().map(stage).collect::<Vec<_>>(), "cases": cases.map(cases::document),
+        "stages": run.nodes.iter().zip(findings).map(stage).collect::<Vec<_>>(), "cases": cases.map(cases::document),
     })
 }
 
@@ -132,6 +138,13 @@ fn text(picked: &Picked, cases: Option<&CaseTable>, options: &Options) -> Result
     }
     parts.extend(expectations(&run.expectations));
     Ok(parts.join("\n"))
+}
+
+/// Returns a line for each warning.
+fn warned(warnings: &[Warning]) -> Vec<String> {
+    let lines = warnings.iter().map(|warning| format!("warning: {}: {}", warning.by(), warning.text));
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { lines } else { [vec![String::new()], lines].concat() }
 }
 
 /// Returns a line for each threshold that was missed, and one for those of a line of `expect:` that held.
