@@ -74,10 +74,10 @@ pub enum CacheError {
     /// A blob or listing is not there.
     #[error("{0} is not in the store")]
     Missing(Digest),
-    /// An output is something that cannot be kept.
-    #[error("output `{}` {why}", path.display())]
+    /// An input or output is something that cannot be kept.
+    #[error("`{}` {why}", path.display())]
     Refused {
-        /// The output.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,

@@ -5,9 +5,10 @@
 //! checkpoint claims the folder first; what the header does not own up to is moved to `refused/` inside it, where it goes
 //! with the folder.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use watershed_cache::Digest;
@@ -17,6 +18,9 @@ use crate::worker::BUILD;
 
 const HEADER: &str = "header.json";
 const REFUSED: &str = "refused";
+const LOCK: &str = "lock";
+/// Between two looks at a folder that another process works in.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a checkpoint is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +73,26 @@ pub fn is_of(folder: &Path, work: &Digest) -> bool {
     Header::read(folder).is_some_and(|header| header.work == work.hex())
 }
 
+/// Keeps other processes out of `folder` until the returned file is closed: a worker outlives a killed engine until its
+/// checkpoint is written, while the engine's own lock on the action is free at once. `wait` is asked between two looks, with
+/// the number of those before, and ends the wait by returning false; then there is no file.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn hold(folder: &Path, mut wait: impl FnMut(u64) -> bool) -> io::Result<Option<File>> {
+    fs::create_dir_all(folder)?;
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+    for looks in 0.. {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if wait(looks) => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => break,
+        }
+    }
+    Ok(None)
+}
+
 /// Makes `folder` the place of this header's checkpoint. Returns what was wrong with one that lay there, now moved aside.
 ///
 /// # Errors
@@ -88,7 +112,8 @@ pub fn claim(folder: &Path, header: &Header) -> io::Result<Option<String>> {
 fn move_aside(folder: &Path) -> io::Result<bool> {
     let refused = folder.join(REFUSED);
     let items: Vec<_> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
-    let items: Vec<_> = items.into_iter().filter(|item| item.file_name() != REFUSED).collect();
+    let items: Vec<_> =
+        items.into_iter().filter(|item| item.file_name() != REFUSED && item.file_name() != LOCK).collect();
     if items.is_empty() {
         return Ok(false);
     }
@@ -106,6 +131,16 @@ mod tests {
 
     fn header(work: &str) -> Header {
         Header { work: work.into(), kind: "train".into(), version: 1, build: BUILD.into() }
+    }
+
+    #[test]
+    fn a_folder_is_one_process_until_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = hold(folder.path(), |_| panic!("nobody holds it")).unwrap();
+        assert!(hold(folder.path(), |looks| looks < 2).unwrap().is_none());
+        let mut first = Some(first);
+        assert!(hold(folder.path(), |_| first.take().is_some()).unwrap().is_some());
+        assert_eq!(claim(folder.path(), &header("a")).unwrap(), None, "a lock is no checkpoint");
     }
 
     #[test]

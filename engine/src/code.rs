@@ -149,7 +149,7 @@ codes! {
     NO_ROWS = "L006", "no rows are left",
         "`train` has no row, or `val` or `test` has rows and none with a label: `overflow` left them out or cut every answer off, so there is nothing to learn or to measure. Raise `max_len`, or set `overflow: truncate_input`, which keeps answers whole.";
     NOT_TOGETHER = "L007", "settings or inputs that do not go together",
-        "A setting has no effect beside the others, such as `early_stop` without `val`, the files of the base name different ends of a text, or training goes on from an adapter that was trained with another template, `system`, tokenizer or base. The message says which.";
+        "A setting has no effect beside the others, such as `early_stop` without `val`, the files of the base name different ends of a text, rows hold what the base reads as a mark, or training goes on from an adapter that was trained with another template, `system`, tokenizer or base. The message says which.";
     UNPINNED_TOOL = "L010", "a tool whose version is in no key",
         "The command calls an interpreter; another version of it may give other bytes, but would be served the old result. Name how it tells its version in `tools`.";
 }

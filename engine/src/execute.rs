@@ -192,10 +192,15 @@ impl Action<'_> {
         sink: &dyn Sink,
     ) -> Result<Produced, StageError> {
         let begun = Instant::now();
+        self.check_unchanged_inputs("since the run began")?;
         let spec = self.spec(sandbox.path(), inputs, aids);
-        let outputs = spec.outputs.clone();
-        self.perform(spec, sink, &sandbox.path().join("worker.log"))?;
-        self.check_unchanged_inputs()?;
+        let (outputs, checkpoint) = (spec.outputs.clone(), spec.checkpoint.clone());
+        let performed = self.perform(spec, sink, &sandbox.path().join("worker.log"));
+        let unchanged = self.check_unchanged_inputs("while the stage ran");
+        if let (Err(_), Some(checkpoint)) = (&unchanged, checkpoint) {
+            let _ = fs::remove_dir_all(checkpoint);
+        }
+        performed.and(unchanged)?;
         Ok(Produced { outputs, wall: begun.elapsed(), _sandbox: sandbox })
     }
 
@@ -267,12 +272,12 @@ impl Action<'_> {
             .unwrap_or_else(|panic| Err(StageError::Failed(format!("internal error: {}", panic_text(&*panic)))))
     }
 
-    /// A result made from bytes that changed meanwhile must not be kept under the key of the old bytes.
-    fn check_unchanged_inputs(&self) -> Result<(), StageError> {
+    /// Neither a result nor a checkpoint made from bytes that changed meanwhile may be kept under the key of the old bytes.
+    fn check_unchanged_inputs(&self, when: &str) -> Result<(), StageError> {
         for known in &self.looked.inputs {
             let From::Path { path, text } = &known.input.from else { continue };
             if self.session.identify_now(path, known.input.record)? != known.artifact {
-                return Err(StageError::Failed(format!("input `{text}` changed while the stage ran; run again")));
+                return Err(StageError::Failed(format!("input `{text}` changed {when}; run again")));
             }
         }
         Ok(())

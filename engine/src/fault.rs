@@ -53,6 +53,11 @@ impl StageError {
         StageError::TimedOut("the time limit of `run.timeout` was reached; run again: a stage with a checkpoint goes on from there, any other begins anew".into())
     }
 
+    /// Returns the error of a stage whose program was told to end and not by this run.
+    pub fn ended_from_outside() -> StageError {
+        StageError::Failed("a signal from outside ended its program; run again: a stage with a checkpoint goes on from there, any other begins anew".into())
+    }
+
     /// Returns the error for a failed `verb` on `path`; a full disk is the environment's fault.
     pub fn io(verb: &str, path: &Path, error: &io::Error) -> StageError {
         let text = format!("cannot {verb} `{}`: {error}", path.display());

@@ -147,7 +147,13 @@ pub struct Job<'a> {
     spec: JobSpec,
     sink: &'a dyn Sink,
     cancel: Cancel,
-    checkpoint: OnceLock<Option<PathBuf>>,
+    checkpoint: OnceLock<Option<Held>>,
+}
+
+/// A checkpoint folder that no other process works in.
+struct Held {
+    folder: PathBuf,
+    _lock: File,
 }
 
 impl<'a> Job<'a> {
@@ -221,16 +227,20 @@ impl<'a> Job<'a> {
     /// Returns the folder whose contents survive a kill, if there is one. What it holds is of this very action: another's
     /// is moved aside, with a warning.
     pub fn checkpoint(&self) -> Option<&Path> {
-        self.checkpoint.get_or_init(|| self.claim_checkpoint()).as_deref()
+        self.checkpoint.get_or_init(|| self.claim_checkpoint()).as_ref().map(|held| held.folder.as_path())
     }
 
-    fn claim_checkpoint(&self) -> Option<PathBuf> {
+    fn claim_checkpoint(&self) -> Option<Held> {
         let folder = self.spec.checkpoint.clone()?;
-        match checkpoint::claim(&folder, &checkpoint::Header::of(&self.spec)) {
-            Ok(None) => Some(folder),
-            Ok(Some(refused)) => {
-                self.warn(format!("{refused}; it is left aside and the stage begins anew"));
-                Some(folder)
+        let claimed = checkpoint::hold(&folder, |looks| self.waits_for_checkpoint(looks)).and_then(|lock| {
+            let refused = lock.as_ref().map(|_| checkpoint::claim(&folder, &checkpoint::Header::of(&self.spec)));
+            Ok((lock, refused.transpose()?.flatten()))
+        });
+        match claimed {
+            Ok((lock, refused)) => {
+                let told = refused.map(|why| format!("{why}; it is left aside and the stage begins anew"));
+                told.into_iter().for_each(|text| self.warn(text));
+                Some(Held { folder, _lock: lock? })
             }
             Err(error) => {
                 let path = folder.display();
@@ -238,6 +248,13 @@ impl<'a> Job<'a> {
                 None
             }
         }
+    }
+
+    fn waits_for_checkpoint(&self, looks: u64) -> bool {
+        if looks == 0 {
+            self.note("waits for a worker that an ended run left behind to write its checkpoint");
+        }
+        !self.is_cancelled()
     }
 
     /// Opens the memo of paid requests; without a folder nothing is remembered.

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 use crate::fault::StageError;
 use crate::job::{JobSpec, Sink};
+use crate::signal::end_with_parent;
 use crate::worker::{BUILD, Line, Order, Own, PROTOCOL};
 
 /// What ends a program that way, where nobody has asked for it.
@@ -38,11 +39,12 @@ fn run_program(
 ) -> Result<(), StageError> {
     let mut child = spawn(program, &spec, log)?;
     let (kind, version, pid) = (spec.kind.clone(), spec.version, child.id() as i32);
-    send(&mut child, spec);
+    let stdin = child.stdin.take().expect("stdin was asked for as a pipe");
     let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
     let ended = AtomicBool::new(false);
     let said = std::thread::scope(|scope| {
         scope.spawn(|| end_when_cancelled(pid, grace, cancel, &ended));
+        send(stdin, spec);
         let said = listen(stdout, sink, (&kind, version), pid);
         ended.store(true, Ordering::SeqCst);
         said
@@ -100,7 +102,8 @@ fn spawn(program: &Path, spec: &JobSpec, log: &Path) -> Result<Child, StageError
     let fail = |e: std::io::Error| StageError::Environment(format!("cannot start `{}`: {e}", program.display()));
     let devices: Vec<String> = spec.limits.gpus.iter().map(u32::to_string).collect();
     let threads = spec.limits.cpus.to_string();
-    Command::new(program)
+    let mut command = Command::new(program);
+    command
         .env("CUDA_VISIBLE_DEVICES", devices.join(","))
         .env("OMP_NUM_THREADS", &threads)
         .env("RAYON_NUM_THREADS", &threads)
@@ -110,25 +113,23 @@ fn spawn(program: &Path, spec: &JobSpec, log: &Path) -> Result<Child, StageError
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(File::create(log).map_err(fail)?)
-        .process_group(0)
-        .spawn()
-        .map_err(fail)
+        .process_group(0);
+    end_with_parent(&mut command);
+    command.spawn().map_err(fail)
 }
 
-fn send(child: &mut Child, spec: JobSpec) {
+fn send(mut stdin: ChildStdin, spec: JobSpec) {
     let order = Order { protocol: PROTOCOL, build: BUILD.into(), spec };
     let mut text = serde_json::to_string(&order).expect("an order has no map keys that JSON lacks");
     text.push('\n');
-    if let Some(mut stdin) = child.stdin.take() {
-        // A worker that died at once closes the pipe; its exit status tells more than this write would.
-        let _ = stdin.write_all(text.as_bytes());
-    }
+    // A worker that died at once closes the pipe; its exit status tells more than this write would.
+    let _ = stdin.write_all(text.as_bytes());
 }
 
 /// Relays lines until the worker says how it ended; `None` when it ended without a word.
 fn listen(stdout: ChildStdout, sink: &dyn Sink, want: (&str, u32), pid: i32) -> Option<Result<(), StageError>> {
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        match serde_json::from_str::<Line>(&line) {
+    for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+        match serde_json::from_slice::<Line>(&line) {
             Ok(Line::Job(event)) => sink.emit(event),
             Ok(Line::Own(Own::Done)) => return Some(Ok(())),
             Ok(Line::Own(Own::Error { class, message })) => return Some(Err(Own::to_error(&class, message))),
@@ -227,6 +228,24 @@ mod tests {
         let (result, folder) = run("trap '' TERM; sleep 1000 & echo $! > pid; wait; wait", &cancel);
         assert!(matches!(result, Err(StageError::Cancelled)), "{result:?}");
         expect_gone(folder.path());
+    }
+
+    #[test]
+    fn a_worker_that_does_not_read_its_order_is_ended_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, log) = (worker(folder.path(), ""), folder.path().join("log"));
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+        let params = serde_json::Value::from("more than a pipe holds ".repeat(1 << 14));
+        let spec = JobSpec { kind: "work".into(), version: 1, params, ..JobSpec::default() };
+        let cancel = Cancel::default().within(Some(Duration::from_millis(300)));
+        let result = run_program(&program, Duration::from_millis(100), spec, &Silent, &cancel, &log);
+        assert!(matches!(result, Err(StageError::Cancelled)), "{result:?}");
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_is_passed_over() {
+        let (result, _) = run("printf '\\377\\n'; echo '{\"worker\": \"done\"}'", &Cancel::default());
+        assert!(result.is_ok(), "{result:?}");
     }
 
     #[test]

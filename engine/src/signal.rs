@@ -1,5 +1,7 @@
 //! Termination signals as a flag that jobs and the walk look at.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
@@ -30,12 +32,20 @@ pub fn received() -> Option<i32> {
     Some(RECEIVED.load(Ordering::SeqCst)).filter(|s| *s != 0)
 }
 
-/// Asks the kernel to send SIGTERM to this process when its parent ends.
-pub fn end_with_parent() {
+/// Makes a program get SIGTERM when the thread that starts it ends, from its first moment on: by the time that it could ask for
+/// that itself, its libraries are loaded and the parent may be gone.
+pub fn end_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
-    // SAFETY: prctl with this option reads one integer and changes only this process.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+    {
+        let parent = std::process::id();
+        let ask = move || {
+            // SAFETY: prctl with this option reads one integer and changes only the calling process; getppid cannot fail.
+            let (asked, found) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM), libc::getppid()) };
+            let is_late = asked == 0 && found as u32 != parent;
+            if is_late { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(()) }
+        };
+        // SAFETY: between fork and exec it makes two system calls, which are allowed there, and allocates nothing.
+        unsafe { command.pre_exec(ask) };
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -66,10 +67,16 @@ enum End {
     KilledEngine,
     KilledWorker,
     Asked,
+    AskedWorker,
 }
 
 /// Starts a run and ends it once it has told update `after` or a later one (0: the stage's start).
 fn end_after(project: &Project, after: u64, how: End) -> Ran {
+    act_after(project, after, |child| end(child, how))
+}
+
+/// Starts a run and does something to it once it has told update `after` or a later one (0: the stage's start).
+fn act_after(project: &Project, after: u64, act: impl FnOnce(&mut Child)) -> Ran {
     let mut child = project.command(&["run", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let mut events = Vec::new();
@@ -81,7 +88,7 @@ fn end_after(project: &Project, after: u64, how: End) -> Ran {
         };
         events.push(event);
         if is_there {
-            end(&mut child, how);
+            act(&mut child);
             break;
         }
     }
@@ -99,6 +106,10 @@ fn end(engine: &mut Child, how: End) {
         // SAFETY: the engine waits for its worker only after it has ended, so the number is still the worker's.
         End::KilledWorker => worker(id).into_iter().for_each(|id| {
             unsafe { libc::kill(id, libc::SIGKILL) };
+        }),
+        // SAFETY: as above.
+        End::AskedWorker => worker(id).into_iter().for_each(|id| {
+            unsafe { libc::kill(id, libc::SIGTERM) };
         }),
     }
 }
@@ -163,6 +174,66 @@ fn a_training_that_is_asked_to_end_goes_on_from_there() {
     // an epoch has 5 updates, so only the signal can have left a checkpoint of an update that ends none
     assert!(told.len() == 1 && !told[0].ends_with("update 0"), "{told:?}");
     assert_eq!(results(&asked), results(&quiet));
+}
+
+#[test]
+fn a_worker_that_somebody_else_ends_fails_its_stage_and_the_next_run_goes_on() {
+    let settings = ("batch_size: 4, epochs: 3", "checkpoint: epoch");
+    let Some(quiet) = project(settings.0, settings.1) else { return };
+    assert_eq!(quiet.run(&[]).code, 0);
+    let asked = project(settings.0, settings.1).unwrap();
+    let ended = end_after(&asked, 2, End::AskedWorker);
+    assert_eq!(ended.code, 1);
+    assert!(ended.error("tuned").starts_with("a signal from outside ended its program"), "{}", ended.error("tuned"));
+    let resumed = asked.run(&[]);
+    assert_eq!(
+        (resumed.outcome("ran"), logged(&resumed, "resumes after update").len()),
+        (vec!["tuned".to_string()], 1)
+    );
+    assert_eq!(results(&asked), results(&quiet));
+}
+
+#[test]
+fn no_checkpoint_is_left_of_a_base_that_changed_meanwhile() {
+    let settings = ("batch_size: 4, epochs: 5", "checkpoint: 1");
+    let Some(quiet) = project(settings.0, settings.1) else { return };
+    assert_eq!(quiet.run(&[]).code, 0);
+    let changed = project(settings.0, settings.1).unwrap();
+    let (config, text) = (changed.path("base/config.json"), "base/config.json");
+    let whole = std::fs::read_to_string(config).unwrap();
+    act_after(&changed, 3, |child| {
+        changed.write(text, &format!("{whole}\n"));
+        end(child, End::Asked);
+    });
+    changed.write(text, &whole);
+    let again = changed.run(&[]);
+    assert_eq!((again.code, logged(&again, "resumes after update").len()), (0, 0), "{:?}", again.events);
+    assert_eq!(results(&changed), results(&quiet));
+}
+
+#[test]
+fn no_worker_outlives_an_engine_that_is_killed_while_it_starts() {
+    let Some(project) = project("batch_size: 4, epochs: 3", "checkpoint: 1") else { return };
+    let mut engine = project.command(&["run", "-q"]).stdout(Stdio::null()).spawn().unwrap();
+    let started = loop {
+        match worker(engine.id() as i32) {
+            Some(id) => break id,
+            None => assert!(engine.try_wait().unwrap().is_none(), "the run ended without a worker"),
+        }
+    };
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    let state = || std::fs::read_to_string(format!("/proc/{started}/stat")).unwrap_or_default();
+    let begun = Instant::now();
+    while !state().is_empty() && !state().contains(") Z ") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", state());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(project.store().join("partial").read_dir().unwrap().all(|place| {
+        let place = place.unwrap().path();
+        files(&place).iter().all(|path| !path.to_string_lossy().contains("step-"))
+    }));
+    assert_eq!(project.run(&[]).code, 0);
 }
 
 #[test]

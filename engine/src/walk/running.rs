@@ -109,6 +109,9 @@ impl<'a> Walk<'a> {
             Err(Ended::Failed(StageError::Cancelled)) if running.cancel.is_late() => {
                 self.fail(id, ending, StageError::out_of_time());
             }
+            Err(Ended::Failed(StageError::Cancelled)) if !running.cancel.is_cancelled() => {
+                self.fail(id, ending, StageError::ended_from_outside());
+            }
             Err(Ended::Failed(StageError::Retry(fault))) => self.rest_or_fail(id, ending, fault),
             Err(Ended::Failed(StageError::Cancelled)) => self.skip(id, "cancelled while it ran".into()),
             Err(Ended::Failed(error)) => self.fail(id, ending, error),

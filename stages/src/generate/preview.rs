@@ -11,6 +11,7 @@ use crate::base::Base;
 use crate::formats;
 use crate::lora_train::Card;
 use crate::record::example::Example;
+use crate::text::signs::Signs;
 
 /// Looks at the base and, where they are there, at every prompt.
 ///
@@ -36,12 +37,17 @@ pub fn preview(params: &Generate, inputs: &PreviewInputs) -> Result<Preview, Sta
     };
     match rows.par_iter().find_map_first(fault) {
         Some(error) => Err(error),
-        None => Ok(Preview { lints: lints(params, inputs)?, ..Preview::default() }),
+        None => {
+            let mut texts = texts(params, inputs)?;
+            texts.extend(Signs::of(&base.tokenizer).find(&rows).map(|signed| signed.told()));
+            let lint = |message| Lint { code: code::NOT_TOGETHER.into(), severity: Severity::Warn, message };
+            Ok(Preview { lints: texts.into_iter().map(lint).collect(), ..Preview::default() })
+        }
     }
 }
 
 /// Tells settings that change nothing, and a template that the adapter did not learn.
-fn lints(params: &Generate, inputs: &PreviewInputs) -> Result<Vec<Lint>, StageError> {
+fn texts(params: &Generate, inputs: &PreviewInputs) -> Result<Vec<String>, StageError> {
     let usual = Generate::default();
     let drawing = [
         ("temperature", params.temperature != usual.temperature),
@@ -58,8 +64,7 @@ fn lints(params: &Generate, inputs: &PreviewInputs) -> Result<Vec<Lint>, StageEr
     if card.is_some_and(|card| params.template.as_ref().is_some_and(|template| *template != card.template)) {
         texts.push("the adapter was trained with another `template`; leave it out to ask as it was trained".into());
     }
-    let lint = |message| Lint { code: code::NOT_TOGETHER.into(), severity: Severity::Warn, message };
-    Ok(texts.into_iter().map(lint).collect())
+    Ok(texts)
 }
 
 /// Returns the tokens that an answer of `max_new_tokens` leaves for its prompt.

@@ -2,26 +2,39 @@
 
 use watershed_weights::LlamaConfig;
 
-use super::{Dataset, Dtype, Every, LoraTrain, Word, plan};
+use super::{Dataset, Dtype, Every, LoraTrain, SAMPLE_TOKENS, Word, plan};
 use crate::text::labels::Row;
 
-/// Floating-point operations that one core does in a second of training SmolLM2-135M in f32 with libtorch 2.11, measured: 132
-/// tokens per CPU-second at 4 operations a weight.
-const F32: f64 = 7.1e10;
+/// Floating-point operations that one core does in a second of the base's matrix products in f32 with libtorch 2.11. This and
+/// [`BLOCK`] give what was measured: 132 tokens of SmolLM2-135M per CPU-second, at 4 operations a weight.
+const F32: f64 = 7.9e10;
 /// The same in bf16 on a processor with AVX-512: 289 tokens per CPU-second.
-const FAST_BF16: f64 = 15.5e10;
+const FAST_BF16: f64 = 19.8e10;
 /// The same where there is no AVX-512: libtorch's own loops take dozens of times as long as f32.
 const SLOW_BF16: f64 = F32 / 30.0;
+
+/// Seconds that a trained token takes in a block beside the base's products - norms, attention, thin products of adapters -
+/// which is nearly all of a tiny model's time: 8000 tokens per CPU-second of four blocks, 64 wide, were measured.
+const BLOCK: f64 = 25e-6;
+/// The share of it that a pass without gradients takes.
+const FORWARD: f64 = 1.0 / 3.0;
 
 /// Estimates the seconds of work on one core: 4 operations a weight and trained token (no gradients of the base), 2 an evaluated
 /// one. A training that `early_stop` ends takes less.
 pub fn seconds(params: &LoraTrain, data: &Dataset, config: &LlamaConfig) -> f64 {
     let trained = tokens(&data.train.rows) * passes(params, data);
-    let evaluated = tokens(&data.val.rows) * evaluations(params, data) as f64;
+    let evaluated = evaluated(data) * evaluations(params, data) as f64;
     // the base, and the chosen adapter on it
-    let tested = 2.0 * tokens(&data.test.rows);
-    let work = config.matmul_parameters() as f64 * (4.0 * trained + 2.0 * (evaluated + tested));
-    (work / operations_per_second(params.dtype)).ceil()
+    let read = evaluated + 2.0 * tokens(&data.test.rows);
+    let products = config.matmul_parameters() as f64 * (4.0 * trained + 2.0 * read);
+    let blocks = config.layers as f64 * BLOCK * (trained + FORWARD * read);
+    (products / operations_per_second(params.dtype) + blocks).ceil()
+}
+
+/// Returns the tokens of one evaluation: the validation rows, and the sampled prompts with their answers.
+fn evaluated(data: &Dataset) -> f64 {
+    let sampled: usize = data.sampled.iter().map(|prompt| prompt.ids.len() + SAMPLE_TOKENS).sum();
+    tokens(&data.val.rows) + sampled as f64
 }
 
 fn tokens(rows: &[Row]) -> f64 {
@@ -91,8 +104,9 @@ mod tests {
         let estimate = |params: &LoraTrain| seconds(params, &Dataset::open(params, files, &base).unwrap(), &large);
         let every = |eval_every| LoraTrain { eval_every, max_steps: Some(100), ..LoraTrain::default() };
         let (often, seldom) = (estimate(&every(Every::Updates(1))), estimate(&every(Every::Updates(100))));
-        let val = tokens(&Dataset::open(&LoraTrain::default(), files, &base).unwrap().val.rows);
-        let wanted = 99.0 * 2.0 * val * large.matmul_parameters() as f64 / F32;
+        let read = evaluated(&Dataset::open(&LoraTrain::default(), files, &base).unwrap());
+        let a_token = 2.0 * large.matmul_parameters() as f64 / F32 + 32.0 * BLOCK * FORWARD;
+        let wanted = 99.0 * read * a_token;
         assert!((often - seldom - wanted).abs() <= 1.0, "{often} {seldom} {wanted}");
     }
 }

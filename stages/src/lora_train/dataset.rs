@@ -14,10 +14,13 @@ use crate::record::example::Example;
 use crate::text::batch::{BatchPlan, LossNorm};
 use crate::text::labels::{Cut, Encoded, Encoder, Row};
 use crate::text::schedule::Schedule;
+use crate::text::signs::{Signed, Signs};
 use crate::text::{Template, Tokenizer};
 
 /// Prompts that are answered at each evaluation: a rate in eighths, for the price of a few rows of training.
 const SAMPLED: usize = 8;
+/// Tokens of each of their answers: some twenty words, enough for a copied run of 16, and few beside the tokens of an epoch.
+pub const SAMPLE_TOKENS: usize = 32;
 
 /// Where the rows lie.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +49,8 @@ pub struct Dataset {
     pub sampled: Vec<Sampled>,
     /// Id of a training row whose question, asked as generation asks it, has other tokens than the row has.
     pub asked_otherwise: Option<String>,
+    /// Rows of any file that hold control tokens in their own text.
+    pub signed: Option<Signed>,
     /// Rows of `val` and `test` whose group or text is in `train` too.
     pub overlap: Vec<String>,
 }
@@ -105,10 +110,11 @@ impl Dataset {
         let (train, val) = (encode("train", &train_rows)?, encode("val", &val_rows)?);
         let test = encode("test", &test_rows)?;
         let overlap = [&val_rows, &test_rows].into_iter().flat_map(|held| overlap(&train_rows, held)).collect();
+        let signed = Signs::of(&tokenizer).find([&train_rows, &val_rows, &test_rows].into_iter().flatten());
         let asked_otherwise = asked_otherwise(&template, &tokenizer, &train.rows, &train_rows);
         let sampled =
             if val_rows.is_empty() { sampled(&train.rows, &train_rows) } else { sampled(&val.rows, &val_rows) };
-        Ok(Dataset { train, val, test, tokenizer, template, sampled, asked_otherwise, overlap })
+        Ok(Dataset { train, val, test, tokenizer, template, sampled, asked_otherwise, signed, overlap })
     }
 
     /// Returns the share of the sampled rows whose own answers parrot; 0 without any.

@@ -69,6 +69,11 @@ pub fn of_opening(preview: &mut Preview, data: &Dataset) {
     }
 }
 
+/// Adds rows that hold what the base reads as marks.
+pub fn of_signs(preview: &mut Preview, data: &Dataset) {
+    data.signed.iter().for_each(|signed| push(preview, code::NOT_TOGETHER, Level::Warn, signed.told()));
+}
+
 /// Adds a `val` without any row, which is as none at all.
 pub fn of_empty_val(preview: &mut Preview, data: &Dataset) {
     if Audit::of(&data.val).given() == 0 {

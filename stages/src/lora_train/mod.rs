@@ -36,7 +36,7 @@ pub use audit::Audit;
 pub use card::{CARD, Card};
 pub use choices::{Checkpointing, Checks, Dtype, Every, Init, Level, Lora, MicroBatch, Select, Target, Variant, Word};
 pub use cost::has_fast_bf16;
-pub use dataset::{Dataset, Files, Sampled, plan, schedule};
+pub use dataset::{Dataset, Files, SAMPLE_TOKENS, Sampled, plan, schedule};
 pub use origin::Origin;
 
 /// Trains a low-rank adapter for a LLaMA model.

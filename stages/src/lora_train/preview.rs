@@ -73,6 +73,7 @@ fn of_rows(params: &LoraTrain, inputs: &PreviewInputs, base: &Path, train: &Path
     lints::of_settings(&mut preview, params, inputs);
     lints::of_ends(&mut preview, &data.tokenizer);
     lints::of_opening(&mut preview, data);
+    lints::of_signs(&mut preview, data);
     tell_origin(&mut preview, params, inputs, origin.as_ref(), &data.tokenizer)?;
     preview.cost.seconds = Some(cost::seconds(params, data, config));
     preview.cost.bytes =

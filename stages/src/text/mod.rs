@@ -11,6 +11,7 @@ pub mod fixture;
 pub mod labels;
 pub mod order;
 pub mod schedule;
+pub mod signs;
 pub mod template;
 pub mod tokenizer;
 

@@ -9,6 +9,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
+use watershed_weights::folder::beyond;
 
 use crate::packed::Packed;
 use crate::{Error, Result, StepReport};
@@ -67,14 +68,19 @@ pub(crate) fn save(path: &Path, tensors: [&Tensor; 4], step: u64, pending: &Pend
     written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|e| Error::write(path, e))
 }
 
-/// Reads into the buffers, and returns the counters.
-pub(crate) fn load(path: &Path, tensors: [&Tensor; 4]) -> Result<(u64, Pending)> {
+/// Reads the state after update `step` into the buffers, all of it or nothing, and returns what was added up since.
+pub(crate) fn load(path: &Path, step: u64, tensors: [&Tensor; 4]) -> Result<Pending> {
     let refuse = |why: String| Error::read(path, why);
     let bytes = std::fs::read(path).map_err(|e| refuse(e.to_string()))?;
+    if let Some(name) = beyond(&bytes) {
+        return Err(refuse(format!("`{name}` ends beyond the file")));
+    }
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| refuse(e.to_string()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| refuse(e.to_string()))?;
     let field = |name: &str| header.metadata().as_ref().and_then(|map| map.get(name));
-    let step = field("step").and_then(|step| step.parse().ok()).ok_or_else(|| refuse("it names no step".to_owned()))?;
+    if field("step") != Some(&step.to_string()) {
+        return Err(refuse(format!("it is not the state after update {step}")));
+    }
     let pending = field("pending").and_then(|pending| serde_json::from_str(pending).ok());
     let pending = pending.ok_or_else(|| refuse("its counters are damaged".to_owned()))?;
     let mut found = Vec::new();
@@ -87,12 +93,16 @@ pub(crate) fn load(path: &Path, tensors: [&Tensor; 4]) -> Result<(u64, Pending)>
                 tensors[0].numel()
             )));
         }
-        found.push(Tensor::f_from_data_size(view.data(), &[tensors[0].numel() as i64], Kind::Float)?);
+        let numbers = Tensor::f_from_data_size(view.data(), &[tensors[0].numel() as i64], Kind::Float)?;
+        if !bool::try_from(numbers.isfinite().all())? {
+            return Err(refuse(format!("`{name}` holds what is no number")));
+        }
+        found.push(numbers);
     }
     for (tensor, found) in tensors.iter().zip(found) {
         tensor.shallow_clone().copy_(&found);
     }
-    Ok((step, pending))
+    Ok(pending)
 }
 
 fn to_bytes(tensor: &Tensor) -> Vec<u8> {

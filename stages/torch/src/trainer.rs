@@ -222,15 +222,16 @@ impl<'a> Trainer<'a> {
         state::save(path, tensors, self.step, &self.pending)
     }
 
-    /// Restores what [`Trainer::save_state`] wrote; training then goes on bit for bit (on the processor, with as many
+    /// Restores what [`Trainer::save_state`] wrote after update `step`; training then goes on bit for bit (on the processor, with as many
     /// threads).
     ///
     /// # Errors
-    /// [`Error::File`] when the file is damaged or another adapter's.
-    pub fn load_state(&mut self, path: &Path) -> Result<()> {
+    /// [`Error::File`] when the file is damaged, of another update or another adapter's; nothing is changed then.
+    pub fn load_state(&mut self, path: &Path, step: u64) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let tensors = [self.lora.flat().0, &self.optimizer.m, &self.optimizer.v, &self.gradient];
-        (self.step, self.pending) = state::load(path, tensors)?;
+        self.pending = state::load(path, step, tensors)?;
+        self.step = step;
         self.lora.refresh();
         Ok(())
     }

@@ -106,7 +106,7 @@ impl Shard {
 
 /// Returns a tensor whose end lies beyond a safetensors file. The safetensors crate (0.8, `read_metadata`) adds such an end to
 /// the header's length without a check, so it must not see one; what is no header at all is left to its own errors.
-fn beyond(bytes: &[u8]) -> Option<String> {
+pub fn beyond(bytes: &[u8]) -> Option<String> {
     let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
     let header = bytes.get(8..)?.get(..usize::try_from(length).ok()?)?;
     let entries: serde_json::Map<String, Value> = serde_json::from_slice(header).ok()?;

@@ -196,6 +196,11 @@ impl Tokenizer {
         self.control.contains(&id)
     }
 
+    /// Returns the texts of the tokens that are no text but signs.
+    pub fn signs(&self) -> impl Iterator<Item = String> {
+        self.control.iter().map(|id| self.text_of(*id))
+    }
+
     /// Says whether a token ends a turn by being there, control or not: it is whole, and no white space.
     pub fn is_mark(&self, id: u32) -> bool {
         self.is_control(id) || (self.whole.contains(&id) && !self.text_of(id).trim().is_empty())

@@ -78,20 +78,20 @@ pub fn save(
     all(folder).iter().skip(KEPT).try_for_each(|older| remove(older)).map_err(fail)
 }
 
-/// Takes up the newest checkpoint of `folder` that is whole and that `restore` can use; `restore` gets the trainer's file.
-/// Those that are damaged are removed and told to `tell`.
+/// Takes up the newest checkpoint of `folder` that is whole and that `restore` can use; `restore` gets how far it is and the
+/// trainer's file. Those that are damaged are removed and told to `tell`.
 ///
 /// # Errors
 /// When a damaged one cannot be removed.
 pub fn take_up(
     folder: &Path,
-    mut restore: impl FnMut(&Path) -> Result<(), String>,
+    mut restore: impl FnMut(&Progress, &Path) -> Result<(), String>,
     mut tell: impl FnMut(String),
-) -> Result<Option<(Progress, PathBuf)>, StageError> {
+) -> Result<Option<Progress>, StageError> {
     for place in all(folder) {
         let state = place.join(STATE);
-        match read(&place).and_then(|progress| restore(&state).map(|()| progress)) {
-            Ok(progress) => return Ok(Some((progress, state))),
+        match read(&place).and_then(|progress| restore(&progress, &state).map(|()| progress)) {
+            Ok(progress) => return Ok(Some(progress)),
             Err(why) => tell(format!("the checkpoint `{}` is damaged and removed: {why}", place.display())),
         }
         remove(&place).map_err(|e| StageError::io("remove", &place, &e))?;
@@ -105,16 +105,14 @@ pub fn newest(folder: &Path) -> Option<u64> {
     name.ok()
 }
 
-/// Brings the best adapter of the checkpoint with this state file back to `best`.
+/// Makes `best` the best adapter of the checkpoint with this state file, nothing where it has none.
 ///
 /// # Errors
 /// When it cannot be copied.
 pub fn restore_best(state: &Path, best: &Path) -> Result<(), StageError> {
     let kept = state.with_file_name(BEST);
-    if !kept.exists() {
-        return Ok(());
-    }
-    remove(best).and_then(|()| copy(&kept, best)).map_err(|e| StageError::io("restore", best, &e))
+    let restored = remove(best).and_then(|()| if kept.exists() { copy(&kept, best) } else { Ok(()) });
+    restored.map_err(|e| StageError::io("restore", best, &e))
 }
 
 fn name(step: u64) -> String {
@@ -169,8 +167,13 @@ fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn remove(folder: &Path) -> std::io::Result<()> {
-    if folder.exists() { fs::remove_dir_all(folder) } else { Ok(()) }
+/// Removes whatever lies there.
+fn remove(place: &Path) -> std::io::Result<()> {
+    match fs::symlink_metadata(place) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(place),
+        Ok(_) => fs::remove_file(place),
+        Err(_) => Ok(()),
+    }
 }
 
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
@@ -211,8 +214,8 @@ mod tests {
     fn taken(folder: &Path) -> (Option<u64>, Vec<String>) {
         let mut told = Vec::new();
         let found =
-            take_up(folder, |state| fs::read(state).map(drop).map_err(|e| e.to_string()), |text| told.push(text));
-        (found.unwrap().map(|(progress, _)| progress.step), told)
+            take_up(folder, |_, state| fs::read(state).map(drop).map_err(|e| e.to_string()), |text| told.push(text));
+        (found.unwrap().map(|progress| progress.step), told)
     }
 
     #[test]
@@ -226,7 +229,8 @@ mod tests {
 
     #[test]
     fn damage_of_any_file_leads_to_the_one_before_and_then_to_none() {
-        let spoil: [fn(&Path); 4] = [
+        let spoil: [fn(&Path); 5] = [
+            |place| fs::remove_dir_all(place).and_then(|()| fs::write(place, "a file")).unwrap(),
             |place| fs::write(place.join(STATE), "state 9x").unwrap(),
             |place| fs::write(place.join(PROGRESS), "{}").unwrap(),
             |place| fs::remove_file(place.join(SUMS)).unwrap(),
@@ -245,10 +249,11 @@ mod tests {
     #[test]
     fn state_that_does_not_fit_leads_to_the_one_before() {
         let folder = with(&[4, 8]);
-        let fits =
-            |state: &Path| if fs::read(state).unwrap() == b"state 4" { Ok(()) } else { Err("other rank".to_string()) };
+        let fits = |_: &Progress, state: &Path| {
+            if fs::read(state).unwrap() == b"state 4" { Ok(()) } else { Err("other rank".to_string()) }
+        };
         let mut told = String::new();
-        let (progress, _) = take_up(folder.path(), fits, |text| told = text).unwrap().unwrap();
+        let progress = take_up(folder.path(), fits, |text| told = text).unwrap().unwrap();
         assert!(progress.step == 4 && told.contains("step-0000000008") && told.contains("other rank"), "{told}");
     }
 }

@@ -51,13 +51,18 @@ fn decode<T: DeserializeOwned + Default>(value: &Value) -> Result<T, StageError>
     T::deserialize(value).map_err(|e| StageError::Failed(format!("parameters do not fit `watershed-torch`: {e}")))
 }
 
+/// What the system says of a disk that takes nothing more.
+const DISK: [&str; 3] = ["No space left", "quota exceeded", "Read-only file system"];
+
 /// Turns the library's error into a stage's; a device that does not work is the machine's fault.
 fn failed(error: Error) -> StageError {
     match error {
         Error::Cancelled => StageError::Cancelled,
         Error::Device(message) => StageError::Environment(message),
         Error::Diverged { .. } => StageError::Diverged(error.to_string()),
-        Error::File { ref why, .. } if why.contains("No space left") => StageError::Environment(error.to_string()),
+        Error::File { verb: "write", ref why, .. } if DISK.iter().any(|words| why.contains(words)) => {
+            StageError::Environment(format!("{error}; free some space or choose another disk, then run again"))
+        }
         other => StageError::Failed(other.to_string()),
     }
 }

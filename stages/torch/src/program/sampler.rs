@@ -4,14 +4,11 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 use watershed_engine::{Job, StageError};
-use watershed_stages::lora_train::{Dataset, Sampled};
+use watershed_stages::lora_train::{Dataset, SAMPLE_TOKENS, Sampled};
 use watershed_stages::metrics::parroting::{Thresholds, parroting};
 use watershed_torch::{Answer, Error, GenerateConfig, Lora, Mode, Model, Prompt, Watch, generate};
 
 use super::failed;
-
-/// Tokens of each answer: some twenty words, enough for a copied run of 16, and few beside the tokens of an epoch.
-const TOKENS: usize = 32;
 
 /// One answer at one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,19 +51,19 @@ pub fn parrot_rate(samples: &[Sample]) -> Option<f64> {
 /// # Errors
 /// When the model cannot take them; [`StageError::Cancelled`] when the job is.
 pub fn sample(model: &Model, lora: &Lora, data: &Dataset, step: u64, job: &Job) -> Result<Vec<Sample>, StageError> {
-    let room = model.config().max_positions.saturating_sub(TOKENS);
+    let room = model.config().max_positions.saturating_sub(SAMPLE_TOKENS);
     let sampled: Vec<&Sampled> = data.sampled.iter().filter(|prompt| prompt.ids.len() <= room).collect();
     let prompt = |of: &&Sampled| Prompt { id: of.id.clone(), sample: 0, ids: of.ids.clone(), input: Vec::new() };
     let prompts: Vec<Prompt> = sampled.iter().map(prompt).collect();
     let config = GenerateConfig {
-        max_new_tokens: TOKENS,
+        max_new_tokens: SAMPLE_TOKENS,
         mode: Mode::Greedy,
         repetition_penalty: 1.0,
         no_repeat_ngram: 0,
         input_no_repeat_ngram: 0,
         stop_ids: data.template.stops(&data.tokenizer),
         seed: 0,
-        batch_tokens: prompts.iter().map(|prompt| prompt.ids.len() + TOKENS).max().unwrap_or(0) * prompts.len(),
+        batch_tokens: prompts.iter().map(|prompt| prompt.ids.len() + SAMPLE_TOKENS).max().unwrap_or(0) * prompts.len(),
     };
     let mut collect = Collect { job, answers: Vec::new() };
     generate(model, Some(lora), &prompts, &config, &mut collect).map_err(|error| blamed(error, step))?;

@@ -123,11 +123,17 @@ impl<'a> Training<'a> {
 
     /// Goes on where the newest checkpoint that is whole left off, if there is one.
     fn resume(&mut self) -> Result<(), StageError> {
-        let (job, trainer) = (self.job, &mut self.trainer);
-        let restore = |state: &Path| trainer.load_state(state).map_err(|e| e.to_string());
+        let (job, trainer, updates) = (self.job, &mut self.trainer, self.updates.len() as u64);
+        let restore = |progress: &Progress, state: &Path| {
+            if progress.step > updates {
+                return Err(format!("it is after update {} of {updates}", progress.step));
+            }
+            checkpoint::restore_best(state, job.output("adapter")).map_err(|e| e.to_string())?;
+            let loaded = trainer.load_state(state, progress.step).map_err(|e| e.to_string());
+            loaded.inspect_err(|_| drop(std::fs::remove_dir_all(job.output("adapter"))))
+        };
         let found = job.checkpoint().map(|folder| checkpoint::take_up(folder, restore, |text| job.warn(text)));
-        if let Some((progress, state)) = found.transpose()?.flatten() {
-            checkpoint::restore_best(&state, job.output("adapter"))?;
+        if let Some(progress) = found.transpose()?.flatten() {
             job.note(format!("resumes after update {}", progress.step));
             self.room.halvings = progress.halvings;
             if progress.numerics != json!(self.numerics()) {

@@ -90,7 +90,8 @@ fn resumed_training_equals_the_uninterrupted_bit_for_bit() {
         reports.push(whole.update(&run.step(step)).unwrap());
     }
     let mut resumed = with_dropout(&model, &run);
-    resumed.load_state(&file).unwrap();
+    assert!(resumed.load_state(&file, 4).unwrap_err().to_string().contains("not the state after update 4"));
+    resumed.load_state(&file, 3).unwrap();
     assert_eq!(resumed.steps_done(), 3);
     for step in 3..6 {
         let left = &batches[step][usize::from(step == 3)..];
@@ -289,5 +290,32 @@ fn state_of_another_adapter_is_refused() {
     with_dropout(&model, &run).save_state(&file).unwrap();
     let config = crate::LoraConfig { r: 2, ..run.lora() };
     let mut other = Trainer::new(&model, Lora::new(&model, &config, 0).unwrap(), run.optimizer());
-    assert!(other.load_state(&file).unwrap_err().to_string().contains("parameters"));
+    assert!(other.load_state(&file, 0).unwrap_err().to_string().contains("parameters"));
+}
+
+#[test]
+fn state_that_no_training_leaves_is_refused_and_changes_nothing() {
+    let Some(fixture) = Fixture::open() else { return };
+    let (run, model) = (fixture.run("a_qv_token_mean"), fixture.model("model"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.safetensors");
+    let mut trainer = with_dropout(&model, &run);
+    trainer.save_state(&file).unwrap();
+    let good = std::fs::read(&file).unwrap();
+    let before = trainer.lora().numbers();
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let mut spoiled = good.clone();
+    let last = spoiled.len() - 4;
+    spoiled[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    // as long as the end that stood there, which need not be in the file
+    let text = String::from_utf8(good[8..header].to_vec()).unwrap();
+    let end = (good.len() - header).to_string();
+    assert!(text.contains(&end));
+    let beyond = [&good[..8], text.replace(&end, &"9".repeat(end.len())).as_bytes(), &good[header..]].concat();
+    for (bytes, why) in [(spoiled, "holds what is no number"), (beyond, "ends beyond the file")] {
+        std::fs::write(&file, bytes).unwrap();
+        let error = trainer.load_state(&file, 0).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert_eq!(trainer.lora().numbers(), before);
+    }
 }
