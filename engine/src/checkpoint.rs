@@ -5,9 +5,10 @@
 //! checkpoint claims the folder first; what the header does not own up to is moved to `refused/` inside it, where it goes
 //! with the folder.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,11 @@ impl Header {
     pub fn of(spec: &JobSpec) -> Header {
         let (work, kind, version) = (spec.work.clone(), spec.kind.clone(), spec.version);
         Header { work, kind, version, build: BUILD.into() }
+    }
+
+    /// Says whether a job with this header would go on from what lies in a folder; whether that is whole, only the job finds out.
+    pub fn finds(&self, folder: &Path) -> bool {
+        Header::read(folder).as_ref() == Some(self) && items(folder).is_ok_and(|paths| !paths.is_empty())
     }
 
     fn read(folder: &Path) -> Option<Header> {
@@ -111,9 +117,8 @@ pub fn claim(folder: &Path, header: &Header) -> io::Result<Option<String>> {
 /// Says whether there was anything to move.
 fn move_aside(folder: &Path) -> io::Result<bool> {
     let refused = folder.join(REFUSED);
-    let items: Vec<_> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
-    let items: Vec<_> =
-        items.into_iter().filter(|item| item.file_name() != REFUSED && item.file_name() != LOCK).collect();
+    let mut items = items(folder)?;
+    items.extend(Some(folder.join(HEADER)).filter(|header| header.exists()));
     if items.is_empty() {
         return Ok(false);
     }
@@ -121,8 +126,15 @@ fn move_aside(folder: &Path) -> io::Result<bool> {
         fs::remove_dir_all(&refused)?;
     }
     fs::create_dir(&refused)?;
-    items.iter().try_for_each(|item| fs::rename(item.path(), refused.join(item.file_name())))?;
+    items.iter().try_for_each(|item| fs::rename(item, refused.join(item.file_name().unwrap_or_default())))?;
     Ok(true)
+}
+
+/// Returns what a folder holds of the work itself.
+fn items(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let names: Vec<_> = fs::read_dir(folder)?.map(|item| Ok(item?.file_name())).collect::<io::Result<_>>()?;
+    let is_ours = |name: &OsString| [HEADER, REFUSED, LOCK].iter().any(|ours| name == ours);
+    Ok(names.into_iter().filter(|name| !is_ours(name)).map(|name| folder.join(name)).collect())
 }
 
 #[cfg(test)]
@@ -153,6 +165,19 @@ mod tests {
         assert!(place.join("step-1").exists());
         assert!(claim(&place, &header("b")).unwrap().unwrap().contains("is of the work a, not b"));
         assert!(!place.join("step-1").exists() && place.join("refused/step-1").exists());
+    }
+
+    #[test]
+    fn a_job_goes_on_from_what_its_own_header_stands_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("key");
+        assert!(!header("a").finds(&place));
+        claim(&place, &header("a")).unwrap();
+        hold(&place, |_| false).unwrap();
+        assert!(!header("a").finds(&place), "a header alone is no work done");
+        fs::write(place.join("step-1"), "state").unwrap();
+        assert!(header("a").finds(&place) && !header("b").finds(&place));
+        assert!(!Header { build: "0.0.0".into(), ..header("a") }.finds(&place));
     }
 
     #[test]

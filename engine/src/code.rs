@@ -143,7 +143,7 @@ codes! {
     NEVER_WARM = "L003", "the learning rate never arrives",
         "There are no more updates than the warm-up takes, or none at all, so the learning rate in `lr` is never reached. Lower `warmup` or `batch_size`, or train for more `epochs`.";
     LEAK = "L004", "training and validation share rows",
-        "Rows of `val` or `test` share their customer or their text with `train`, so the loss on them looks better than it is. Make both with one `split`, which keeps groups together.";
+        "Rows of `val` or `test` share their customer or their text with `train`, so the loss on them looks better than it is. Make both with one `split`, which keeps groups together, and leave rows with the same text in one of them.";
     ROWS_SHORTENED = "L005", "inputs are cut or rows left out",
         "`overflow` shortens or drops rows longer than `max_len`, as it was told. Raise `max_len` to keep them whole.";
     NO_ROWS = "L006", "no rows are left",

@@ -12,7 +12,7 @@ use watershed_cache::{ActionResult, Digest, Stored, record::RECORD_VERSION, sand
 
 use crate::cancel::Cancel;
 use crate::cases;
-use crate::checkpoint;
+use crate::checkpoint::{self, Header};
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId};
@@ -26,7 +26,7 @@ use crate::runlog::{RunLog, now_ms};
 use crate::session::{Session, store_error};
 use crate::slots::Lease;
 use crate::stage::Home;
-use crate::worker::panic_text;
+use crate::worker::{BUILD, panic_text};
 
 /// Stages that run longer are synced to the disk before their record: losing a GPU-hour costs more than a sync.
 const DURABLE_FROM: Duration = Duration::from_secs(1);
@@ -222,17 +222,10 @@ impl Action<'_> {
         if self.fresh {
             let _ = fs::remove_dir_all(&checkpoint);
         } else if !self.node().stage.kind.judges.is_empty() {
-            let work = self.work();
+            let work = work(self.node(), self.looked);
             store.take_over(&self.looked.key, &|folder| checkpoint::is_of(folder, &work)).map_err(store_error)?;
         }
         Ok(Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) })
-    }
-
-    fn work(&self) -> Digest {
-        match self.node().stage.kind.judges {
-            [] => self.looked.key,
-            judges => self.looked.manifest.work(judges),
-        }
     }
 
     fn spec(&self, sandbox: &Path, inputs: BTreeMap<String, Vec<JobInput>>, aids: Aids) -> JobSpec {
@@ -241,7 +234,7 @@ impl Action<'_> {
         JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,
-            work: self.work().hex(),
+            work: work(self.node(), self.looked).hex(),
             params: stage.params.clone(),
             run: stage.run.own.clone(),
             inputs,
@@ -321,6 +314,25 @@ impl Action<'_> {
         let detail = serde_json::to_value(provenance).expect("provenance has no map keys that JSON lacks");
         ActionResult { record_version: RECORD_VERSION, outputs, unsynced_boot: None, detail }
     }
+}
+
+fn work(node: &Node, looked: &Looked) -> Digest {
+    match node.stage.kind.judges {
+        [] => looked.key,
+        judges => looked.manifest.work(judges),
+    }
+}
+
+/// Says whether an action would find a checkpoint of its work to go on from: its own, or one that it would take over.
+pub fn has_checkpoint(session: &Session, node: &Node, looked: &Looked) -> bool {
+    let kind = &node.stage.kind;
+    let (work, own) = (work(node, looked).hex(), session.store.partial(&looked.key));
+    let header = Header { work, kind: kind.name.into(), version: kind.version, build: BUILD.into() };
+    if own.exists() || kind.judges.is_empty() {
+        return header.finds(&own);
+    }
+    let others = own.parent().and_then(|folder| fs::read_dir(folder).ok());
+    others.into_iter().flatten().flatten().any(|other| header.finds(&other.path()))
 }
 
 /// Warnings of a stage that its record keeps.

@@ -14,7 +14,8 @@ pub fn shortened(paths: &[String]) -> Vec<String> {
     paths.iter().map(shortest).collect()
 }
 
-/// Finds the path that a user named, whole or by an ending.
+/// Finds the path that a user named, whole or by an ending. Of several that end so, it is the one with the fewest parts: a stage's
+/// own number before one that another stage tells of it.
 ///
 /// # Errors
 /// Says that there is none, with the nearest, or lists those that it may mean.
@@ -23,19 +24,26 @@ pub fn find<'a>(paths: &'a [String], wanted: &str) -> Result<&'a String, String>
         return Ok(whole);
     }
     let fitting: Vec<&String> = paths.iter().filter(|path| endings_of(path).any(|ending| ending == wanted)).collect();
-    match fitting.as_slice() {
-        [only] => Ok(only),
-        [] => {
+    match (fitting.as_slice(), shortest(&fitting).as_slice()) {
+        (_, [only]) => Ok(only),
+        ([], _) => {
             let near = language::nearest(wanted, paths.iter().flat_map(|path| endings_of(path)));
             let help = || language::listed("columns", shortened(paths).iter().map(String::as_str));
             let help = near.map_or_else(help, |near| format!("did you mean `{near}`?"));
             Err(format!("there is no column `{wanted}`; {help}"))
         }
-        several => {
+        (several, _) => {
             let names: Vec<String> = several.iter().map(|path| format!("`{path}`")).collect();
             Err(format!("`{wanted}` may be {}", names.join(" or ")))
         }
     }
+}
+
+/// Returns those of the paths that have the fewest parts.
+fn shortest<'a>(paths: &[&'a String]) -> Vec<&'a String> {
+    let parts = |path: &str| endings_of(path).count();
+    let fewest = paths.iter().map(|path| parts(path)).min();
+    paths.iter().copied().filter(|path| Some(parts(path)) == fewest).collect()
 }
 
 /// Returns the endings of a path, shortest first, the path itself last.
@@ -63,5 +71,14 @@ mod tests {
         assert_eq!(find(&all, "lora.r"), Ok(&all[0]));
         assert_eq!(find(&all, "val"), Err("`val` may be `parts.val` or `held.val`".into()));
         assert_eq!(find(&all, "vall"), Err("there is no column `vall`; did you mean `val`?".into()));
+    }
+
+    #[test]
+    fn of_paths_with_the_same_ending_the_one_with_the_fewest_parts_is_meant() {
+        let all = paths(&["scores.tuned.loss", "tuned.loss", "scores.other.loss"]);
+        assert_eq!(find(&all, "loss"), Ok(&all[1]));
+        assert_eq!(find(&all, "scores.tuned.loss"), Ok(&all[0]));
+        let several = "`loss` may be `scores.tuned.loss` or `scores.other.loss`";
+        assert_eq!(find(&[all[0].clone(), all[2].clone()], "loss"), Err(several.into()));
     }
 }

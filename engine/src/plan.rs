@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use watershed_cache::{ActionResult, Digest, Stored};
 
 use crate::event::Reason;
+use crate::execute;
 use crate::fault::StageError;
 use crate::graph::{From, NodeId, NodeInput};
 use crate::lookup::{self, Outputs};
@@ -31,6 +32,8 @@ pub struct Planned {
     pub node: NodeId,
     /// What it would do.
     pub state: State,
+    /// Whether it would go on from a checkpoint.
+    pub goes_on: bool,
     /// What it can tell beforehand, for kinds that can.
     pub preview: Option<Preview>,
 }
@@ -49,39 +52,45 @@ pub fn plan(session: &Session, targets: &[NodeId], forced: &[NodeId]) -> Vec<Pla
     let mut known = Known(vec![None; session.graph.nodes.len()]);
     let mut lines = Vec::new();
     for node in (0..session.graph.nodes.len()).filter(|&id| needed[id]) {
-        let state = state_of(session, node, &known, forced.contains(&node));
+        let (state, goes_on) = state_of(session, node, &known, forced.contains(&node));
         if let State::Hit(_, result) = &state {
             known.0[node] = Some(result.outputs.clone());
         }
-        lines.push(previewed(session, node, &known, state));
+        let (state, preview) = previewed(session, node, &known, state);
+        lines.push(Planned { node, state, goes_on, preview });
     }
     lines
 }
 
-fn state_of(session: &Session, id: NodeId, known: &Known, forced: bool) -> State {
+/// Returns what a node would do, and whether it would go on from a checkpoint.
+fn state_of(session: &Session, id: NodeId, known: &Known, forced: bool) -> (State, bool) {
+    let node = &session.graph.nodes[id];
     let mut unknown: Vec<NodeId> = session.graph.parents(id).filter(|&p| known.of(p).is_none()).collect();
     unknown.dedup();
     if !unknown.is_empty() {
-        return State::Depends(unknown);
+        return (State::Depends(unknown), false);
     }
     match lookup::look_up(session, id, known) {
-        Err(error) => State::Broken(error),
-        Ok(looked) if forced => State::Run(looked.key, vec![crate::reason::forced(&session.graph.nodes[id])]),
+        Err(error) => (State::Broken(error), false),
+        Ok(looked) if forced => (State::Run(looked.key, vec![crate::reason::forced(node)]), false),
         Ok(looked) => match looked.hit {
-            Some(ref result) => State::Hit(looked.key, Box::new(result.clone())),
-            None => State::Run(looked.key, lookup::reasons(session, id, &looked)),
+            Some(ref result) => (State::Hit(looked.key, Box::new(result.clone())), false),
+            None => {
+                let goes_on = execute::has_checkpoint(session, node, &looked);
+                (State::Run(looked.key, lookup::reasons(session, id, &looked)), goes_on)
+            }
         },
     }
 }
 
 /// Adds what the kind can tell beforehand. A preview that fails is a stage that would fail.
-fn previewed(session: &Session, node: NodeId, known: &dyn Outputs, state: State) -> Planned {
+fn previewed(session: &Session, node: NodeId, known: &dyn Outputs, state: State) -> (State, Option<Preview>) {
     if matches!(state, State::Hit(..) | State::Broken(_)) {
-        return Planned { node, state, preview: None };
+        return (state, None);
     }
     match preview_of(session, node, known) {
-        Ok(preview) => Planned { node, state, preview: (preview != Preview::default()).then_some(preview) },
-        Err(error) => Planned { node, state: State::Broken(error), preview: None },
+        Ok(preview) => (state, (preview != Preview::default()).then_some(preview)),
+        Err(error) => (State::Broken(error), None),
     }
 }
 
@@ -148,7 +157,7 @@ pub fn inputs_of(session: &Session, id: NodeId) -> Result<PreviewInputs, StageEr
     let needed = session.graph.needed(&[id]);
     let mut known = Known(vec![None; session.graph.nodes.len()]);
     for node in (0..session.graph.nodes.len()).filter(|&node| needed[node] && node != id) {
-        if let State::Hit(_, result) = state_of(session, node, &known, false) {
+        if let State::Hit(_, result) = state_of(session, node, &known, false).0 {
             known.0[node] = Some(result.outputs);
         }
     }

@@ -181,6 +181,7 @@ mod tests {
             home: Home::Engine,
             fetches: false,
             judges: &[],
+            numbers: &[],
             schema: || json!({}),
             run_schema: || json!({}),
             defaults: || json!({}),

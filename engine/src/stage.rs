@@ -79,6 +79,8 @@ pub trait Stage: Serialize + DeserializeOwned + JsonSchema + Default + Send + Sy
     const FETCHES: bool = false;
     /// Parameters that judge the work when it is done and do not shape it: what was done under others serves as well.
     const JUDGES: &'static [&'static str] = &[];
+    /// Numbers of its `metrics` by name, and what each is; for the documentation.
+    const NUMBERS: &'static [(&'static str, &'static str)] = &[];
     /// Keys of `run:` that only this kind has; they are in no key.
     type Run: Serialize + DeserializeOwned + JsonSchema + Default;
 
@@ -144,6 +146,8 @@ pub struct Kind {
     pub home: Home,
     /// See [`Stage::FETCHES`].
     pub fetches: bool,
+    /// See [`Stage::NUMBERS`].
+    pub numbers: &'static [(&'static str, &'static str)],
     /// See [`Stage::JUDGES`].
     pub judges: &'static [&'static str],
     /// JSON Schema of `with`.
@@ -183,6 +187,7 @@ impl Kind {
             home: S::HOME,
             fetches: S::FETCHES,
             judges: S::JUDGES,
+            numbers: S::NUMBERS,
             schema: || schemars::schema_for!(S).to_value(),
             run_schema: || schemars::schema_for!(S::Run).to_value(),
             defaults: || to_value(&S::default()),

@@ -37,7 +37,12 @@ use evidence::Evidence;
 use leak::Leaks;
 use numbers::Numbers;
 
+pub use evidence::customer_of;
+
 /// Measures answers, rankings, ratings and losses on the same customers.
+///
+/// A number is named `SYSTEM.NUMBER`. Intervals of 95 % stand beside it as `NUMBER_low` and `NUMBER_high`; a comparison is the
+/// system `A_vs_B` with `NUMBER_diff`, `NUMBER_p` and, of several, `NUMBER_p_holm`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Evaluate {
@@ -75,6 +80,7 @@ impl Default for Evaluate {
 impl Stage for Evaluate {
     const KIND: &'static str = "evaluate";
     const VERSION: u32 = 2;
+    const NUMBERS: &'static [(&'static str, &'static str)] = names::NAMES;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {

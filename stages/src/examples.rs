@@ -12,12 +12,16 @@ use watershed_engine::{Job, JobInput, Ports, Stage, StageError};
 
 use crate::amount::Amount;
 use crate::formats::shape::{Columns, Format};
+use crate::formats::turns::TurnsCut;
 use crate::formats::{self, Bad, Parsed, ids};
 use crate::record::example::{Example, Message};
 use crate::record::lines;
 
 /// Reads examples from JSON, JSON lines or CSV, plain or gz. With several files, rows without a `source` get their file's
 /// label.
+///
+/// Of a conversation, turns after its last answer and answers before the first turn of a user teach nothing: they are cut off
+/// and counted in `report`. One that keeps no answer is unusable.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Examples {
@@ -39,7 +43,7 @@ impl Default for Examples {
 
 impl Stage for Examples {
     const KIND: &'static str = "examples";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {
@@ -81,6 +85,7 @@ impl Stage for Examples {
         let report = report(files, &parsed);
         self.check_bad(files, &parsed)?;
         write_quarantine(job, files, &parsed)?;
+        tell_cut(job, &parsed);
         let rows = self.join(files, parsed);
         job.count("rows", rows.len() as f64);
         lines::write(job.output("examples"), rows)?;
@@ -150,11 +155,28 @@ fn report(files: &[JobInput], parsed: &[Parsed]) -> serde_json::Value {
         .map(|(file, p)| {
             (
                 file.label.as_str(),
-                json!({"format": p.format, "rows": p.rows.len(), "bad": p.bad.len(), "repeated": p.repeated}),
+                json!({
+                    "format": p.format, "rows": p.rows.len(), "bad": p.bad.len(), "repeated": p.repeated,
+                    "turns_cut": p.turns_cut,
+                }),
             )
         })
         .collect();
     json!({"files": files})
+}
+
+/// Tells how many turns were cut off, where any was.
+fn tell_cut(job: &Job, parsed: &[Parsed]) {
+    let sum = |of: fn(&TurnsCut) -> usize| parsed.iter().map(|file| of(&file.turns_cut)).sum::<usize>();
+    let (trailing, leading) = (sum(|cut| cut.trailing), sum(|cut| cut.leading));
+    if trailing + leading == 0 {
+        return;
+    }
+    job.count("turns_cut", (trailing + leading) as f64);
+    job.note(format!(
+        "conversations cut: {}; turns after the last answer: {trailing}; answers before the first turn of a user: {leading}",
+        sum(|cut| cut.rows)
+    ));
 }
 
 fn write_quarantine(job: &Job, files: &[JobInput], parsed: &[Parsed]) -> Result<(), StageError> {
@@ -196,7 +218,9 @@ mod tests {
         let (two, _, report) = read(json!({}), &[("f", &format!("{b}{a}{b}"))]).unwrap();
         assert_eq!((&one[0].id, &one[1].id), (&two[1].id, &two[0].id));
         assert_eq!(two[2].id, format!("{}-2", two[0].id));
-        assert_eq!(report["files"]["f"], json!({"format": "prompt_completion", "rows": 3, "bad": 0, "repeated": 1}));
+        let cut = json!({"rows": 0, "trailing": 0, "leading": 0});
+        let wanted = json!({"format": "prompt_completion", "rows": 3, "bad": 0, "repeated": 1, "turns_cut": cut});
+        assert_eq!(report["files"]["f"], wanted);
     }
 
     #[test]
@@ -209,6 +233,26 @@ mod tests {
         let message = read(json!({}), &[("f", &text)]).unwrap_err().to_string();
         assert!(message.contains("2 of 5 records are unusable, above `max_bad: 1%`"), "{message}");
         assert!(message.contains("/f` line 4: no answer"), "{message}");
+    }
+
+    #[test]
+    fn turns_at_the_ends_of_conversations_that_teach_nothing_are_cut_and_counted() {
+        let talk = |roles: &[&str]| {
+            let turns: Vec<Value> = roles.iter().map(|role| json!({"from": role, "value": "x"})).collect();
+            json!({"conversations": turns}).to_string()
+        };
+        let talks =
+            [talk(&["human", "gpt", "human"]), talk(&["gpt", "human", "gpt", "human"]), talk(&["gpt", "human"])]
+                .join("\n");
+        let (rows, quarantine, report) = read(json!({"max_bad": 1}), &[("f", &talks)]).unwrap();
+        for row in rows.iter().map(|row| row.messages.as_ref().unwrap()) {
+            assert_eq!(row.iter().map(|turn| turn.role.as_str()).collect::<Vec<_>>(), ["user", "assistant"]);
+        }
+        let bad = (&quarantine[0]["line"], &quarantine[0]["reason"]);
+        assert_eq!(bad, (&json!(3), &json!("no assistant turn answers a user")));
+        assert_eq!(report["files"]["f"]["turns_cut"], json!({"rows": 2, "trailing": 2, "leading": 1}));
+        let message = read(json!({}), &[("f", &talks)]).unwrap_err().to_string();
+        assert!(message.contains("1 of 3 records are unusable, above `max_bad: 1%`"), "{message}");
     }
 
     #[test]

@@ -126,7 +126,7 @@ pub struct GenerateRun {
 
 impl Stage for Generate {
     const KIND: &'static str = "generate";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = GenerateRun;

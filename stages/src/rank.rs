@@ -19,7 +19,7 @@ use crate::text::Tokenizer;
 /// Ranks items for each prompt by how likely a base model, or an adapter on it, is to answer with their titles.
 ///
 /// A row with `candidates` ranks these, another row all items; items without a title are left out. Template and system prompt
-/// are the adapter's own, `alpaca` without an adapter.
+/// are the adapter's own, `alpaca` without an adapter. A row without `group` is its own customer, known by its id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rank {
@@ -58,7 +58,7 @@ pub enum Calibrate {
 
 impl Stage for Rank {
     const KIND: &'static str = "rank";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = NoRunKeys;

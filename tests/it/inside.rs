@@ -13,7 +13,7 @@ use watershed_engine::language::{Kinds, LoadRequest, load};
 use watershed_engine::port::RecordType::Bytes;
 use watershed_engine::session::Session;
 use watershed_engine::slots::Slots;
-use watershed_engine::{Job, Kind, Ports, Stage, StageError, run, walk};
+use watershed_engine::{Job, Kind, Ports, Stage, StageError, plan, run, walk};
 
 use crate::project::{Project, Ran};
 
@@ -72,9 +72,7 @@ impl Stage for Count {
 
 /// Runs a project's pipeline here.
 pub fn run_inside(project: &Project, keep_going: bool) -> Ran {
-    let kinds = watershed_stages::kinds().into_iter().chain([Kind::of::<Count>()]);
-    let study = load(&LoadRequest::new(project.path("watershed.yaml")), &Kinds::new(kinds.collect())).unwrap();
-    let session = Session::open(study, &project.store()).unwrap();
+    let session = open(project);
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = heard.clone();
     let options = walk::Options {
@@ -91,6 +89,17 @@ pub fn run_inside(project: &Project, keep_going: bool) -> Ran {
     let outcome = run::run(&session, &[], options, Box::new(listener)).unwrap();
     let events = std::mem::take(&mut *heard.lock().unwrap());
     Ran { code: outcome.exit, events }
+}
+
+/// Plans a project's pipeline here; returns of each stage whether it would go on from a checkpoint.
+pub fn goes_on_inside(project: &Project) -> Vec<bool> {
+    plan::plan(&open(project), &[], &[]).iter().map(|line| line.goes_on).collect()
+}
+
+fn open(project: &Project) -> Session {
+    let kinds = watershed_stages::kinds().into_iter().chain([Kind::of::<Count>()]);
+    let study = load(&LoadRequest::new(project.path("watershed.yaml")), &Kinds::new(kinds.collect())).unwrap();
+    Session::open(study, &project.store()).unwrap()
 }
 
 /// Returns the checkpoint folders of a store.

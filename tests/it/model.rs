@@ -120,7 +120,7 @@ fn a_base_that_a_stage_made_is_looked_at_before_any_training() {
     let plan = project.watershed(&["plan"]);
     let plan = String::from_utf8_lossy(&plan.stdout) + String::from_utf8_lossy(&plan.stderr);
     assert!(plan.contains("warm-up takes 100 updates and there are 2"), "{plan}");
-    assert!(plan.contains("8 held-out rows share their customer or text with `train`"), "{plan}");
+    assert!(plan.contains("8 held-out rows have the same text as a row of `train`"), "{plan}");
     assert!(project.says(&["peek", "tuned"]).contains("learned"));
     assert_eq!(project.run(&[]).outcome("failed"), ["tuned"]);
 }

@@ -82,6 +82,25 @@ fn every_template_runs_as_it_stands_and_then_does_nothing() {
 }
 
 #[test]
+fn the_page_shows_a_conversation_by_its_turns() {
+    if !Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file() {
+        eprintln!("skipped: no watershed-torch beside watershed");
+        return;
+    }
+    let project = Project::new("");
+    std::fs::remove_file(project.path("watershed.yaml")).unwrap();
+    project.says(&["init", "--template", "finetune"]);
+    let turns = "{\"role\": \"user\", \"content\": \"What is a loss?\"}, {\"role\": \"assistant\", \"content\": \"So what is a loss? Nats.\"}";
+    project.write("data.jsonl", &format!("{{\"messages\": [{turns}]}}\n"));
+    project.edit("adapter: tuned.adapter, prompts: parts.test", "prompts: rows");
+    assert_eq!(project.run(&["answers"]).outcome("ran"), ["answers", "base", "rows"]);
+    let page = project.says(&["report", "-o", "-"]);
+    assert!(page.contains("<summary>What is a loss?</summary>"), "{page}");
+    assert!(page.contains("<p class=\"dim\">user</p><pre>What is a loss?</pre>"), "{page}");
+    assert!(page.contains("<p class=\"dim\">teacher</p><pre>So <mark>what is a loss? </mark>Nats.</pre>"), "{page}");
+}
+
+#[test]
 fn init_overwrites_nothing() {
     let project = Project::new("mine");
     let output = project.watershed(&["init", "."]);

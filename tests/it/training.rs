@@ -169,6 +169,7 @@ fn a_training_that_is_asked_to_end_goes_on_from_there() {
     let asked = project(settings.0, settings.1).unwrap();
     let ended = end_after(&asked, 2, End::Asked);
     assert_eq!((ended.code, logged(&ended, "keeps a checkpoint after update").len()), (143, 1), "{:?}", ended.events);
+    assert!(asked.says(&["plan"]).contains("; goes on from a checkpoint"));
     let resumed = asked.run(&[]);
     let told = logged(&resumed, "resumes after update");
     // an epoch has 5 updates, so only the signal can have left a checkpoint of an update that ends none
@@ -312,6 +313,7 @@ fn a_training_that_a_check_refused_is_not_done_again_when_the_check_is_softened(
     let refused = project.run(&[]);
     assert!(refused.error("tuned").contains("`checks.kl: warn`"), "{}", refused.error("tuned"));
     project.edit("kl: fail", "kl: warn");
+    assert_eq!(project.plan(&["tuned"])["stages"][2]["goes_on"], true, "it takes over what the other action did");
     let softened = project.run(&[]);
     let updates = softened.events.iter().filter(|event| event["values"]["lr"].is_number()).count();
     assert_eq!((softened.code, updates), (0, 0), "{:?}", softened.events);

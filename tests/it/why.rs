@@ -48,7 +48,7 @@ fn another_kind_under_an_old_name_is_a_changed_kind_and_under_a_new_name_a_first
     project.edit("  small: {use: split, in: parts.val, with: {val: 2}}\n", &read("small"));
     assert_eq!(
         why(&project, &["small"]),
-        "small <- kind watershed/split@1 -> watershed/examples@3, small.val 2 -> none, input examples removed, \
+        "small <- kind watershed/split@1 -> watershed/examples@4, small.val 2 -> none, input examples removed, \
          input files.parts <- parts added"
     );
     project.edit("  small: {use: examples", "  blend: {use: examples");

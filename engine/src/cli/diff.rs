@@ -30,6 +30,13 @@ const DIFFERENT: i32 = 1;
 /// Exit code of runs that cannot be compared.
 const UNFIT: i32 = 2;
 
+/// Decimals of a number, and those that tell any two numbers of 64 bits above [`SMALL`] apart.
+const LEAST_DIGITS: usize = 4;
+const MOST_DIGITS: usize = 21;
+
+/// Half of the last of [`LEAST_DIGITS`].
+const SMALL: f64 = 0.5e-4;
+
 pub fn diff(options: &Options, common: &Common) -> i32 {
     let picked = pick::run(&options.old, common).and_then(|old| Ok((old, pick::run(&options.new, common)?)));
     let (old, new) = match picked {
@@ -156,13 +163,31 @@ fn numbers(pair: &Pair) -> Vec<Line> {
 
 /// Returns `0.4 -> 0.3  (-0.1, -25 %)`.
 fn number(change: &Change<f64>) -> String {
-    let side = |value: Option<f64>| value.map_or("none".to_string(), metrics::shown);
+    let digits = digits(change);
+    let side = |value: Option<f64>| value.map_or("none".to_string(), |value| shown(value, digits));
     let by = difference(change).map(|by| {
         let sign = if by > 0.0 { "+" } else { "" };
         let percent = percent(change).map(|p| format!(", {p:+.1} %")).unwrap_or_default();
-        format!("  ({sign}{}{percent})", metrics::shown(by))
+        format!("  ({sign}{}{percent})", shown(by, LEAST_DIGITS))
     });
     format!("{}{}", arrow(side(change.old), side(change.new)), by.unwrap_or_default())
+}
+
+/// Returns how many decimals tell the two numbers apart.
+fn digits(change: &Change<f64>) -> usize {
+    let (Some(old), Some(new)) = (change.old, change.new) else { return LEAST_DIGITS };
+    let told = |value: f64, digits: usize| shown(value, digits).parse::<f64>().ok();
+    (LEAST_DIGITS..MOST_DIGITS).find(|digits| told(old, *digits) != told(new, *digits)).unwrap_or(MOST_DIGITS)
+}
+
+/// Returns a number as other tables show it, but with so many decimals; one of which [`LEAST_DIGITS`] would leave only noughts in
+/// powers of ten.
+fn shown(value: f64, digits: usize) -> String {
+    match value {
+        whole if whole == whole.trunc() => metrics::shown(whole),
+        small if small.abs() < SMALL => format!("{small:.digits$e}"),
+        other => format!("{other:.digits$}"),
+    }
 }
 
 fn difference(change: &Change<f64>) -> Option<f64> {
@@ -226,4 +251,23 @@ fn number_document(change: &Change<f64>) -> Value {
         "name": change.name, "old": change.old, "new": change.new, "difference": difference(change),
         "percent": percent(change),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(old: f64, new: f64) -> String {
+        number(&Change { name: "loss".into(), old: Some(old), new: Some(new) })
+    }
+
+    #[test]
+    fn numbers_that_differ_are_shown_as_ones_that_differ() {
+        assert_eq!(told(0.4, 0.3), "0.4000 -> 0.3000  (-0.1000, -25.0 %)");
+        assert_eq!(told(2.384e-7, 3.716e-7), "2.3840e-7 -> 3.7160e-7  (+1.3320e-7, +55.9 %)");
+        assert_eq!(told(0.0, 2.384e-7), "0 -> 2.3840e-7  (+2.3840e-7)");
+        assert_eq!(told(7.152911, 7.152912), "7.152911 -> 7.152912  (+1.0000e-6, +0.0 %)");
+        assert_eq!(told(5.0, 5.000001), "5 -> 5.000001  (+1.0000e-6, +0.0 %)");
+        assert_eq!(told(0.3, 0.1 + 0.2), "0.29999999999999999 -> 0.30000000000000004  (+5.5511e-17, +0.0 %)");
+    }
 }

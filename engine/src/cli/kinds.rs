@@ -59,10 +59,12 @@ fn document(kind: &Kind) -> Value {
         ports.outputs.iter().map(|p| json!({"name": p.name, "type": p.record, "class": p.class})).collect();
     let presets: serde_json::Map<String, Value> =
         (kind.presets)().into_iter().map(|(name, values)| (name.to_string(), values)).collect();
+    let numbers: serde_json::Map<String, Value> =
+        kind.numbers.iter().map(|(name, meaning)| (name.to_string(), Value::from(*meaning))).collect();
     json!({
         "kind": kind.name, "version": kind.version, "reproducible": kind.reproducible,
         "in": inputs, "open_inputs": ports.open_inputs, "out": outputs, "defaults": (kind.defaults)(),
-        "presets": presets, "schema": (kind.schema)(), "run_schema": (kind.run_schema)(),
+        "presets": presets, "numbers": numbers, "schema": (kind.schema)(), "run_schema": (kind.run_schema)(),
     })
 }
 

@@ -92,7 +92,7 @@ fn stage_document(session: &Session, line: &Planned) -> Value {
     let inputs: Vec<Value> = node.inputs.iter().map(|i| input_document(session, i)).collect();
     json!({
         "stage": node.stage.name, "case": node.case(), "cases": node.cases, "state": state, "key": key,
-        "reasons": reasons, "depends_on": depends, "error": error,
+        "reasons": reasons, "goes_on": line.goes_on, "depends_on": depends, "error": error,
         "kind": node.stage.kind.name, "with": node.stage.params, "in": inputs, "preview": line.preview,
     })
 }
@@ -191,7 +191,10 @@ fn named(mut names: Vec<String>) -> String {
 fn state_note(session: &Session, planned: &Planned) -> (String, String) {
     match &planned.state {
         State::Hit(key, _) => (out::styled("32", "hit    "), out::styled("2", &key.hex()[..8])),
-        State::Run(_, reasons) => (out::styled("33;1", "run    "), reason::told(reasons)),
+        State::Run(_, reasons) => {
+            let goes_on = if planned.goes_on { "; goes on from a checkpoint" } else { "" };
+            (out::styled("33;1", "run    "), format!("{}{goes_on}", reason::told(reasons)))
+        }
         State::Depends(nodes) => (out::styled("36", "depends"), format!("on {}", named(titles(session, nodes)))),
         State::Broken(error) => (out::styled("31;1", "broken "), error.to_string()),
     }

@@ -101,16 +101,24 @@ fn target<'p>(tree: &Node, path: &'p str) -> Result<Vec<&'p str>, Refusal> {
 }
 
 fn known_param<'p>(tree: &Node, path: &str, segments: Vec<&'p str>) -> Result<Vec<&'p str>, Refusal> {
-    let mut node = tree;
-    for segment in &segments {
+    let message = format!("there is no parameter `{path}`");
+    let Some(params) = tree.get("params").filter(|params| params.as_map().is_some_and(|map| !map.is_empty())) else {
+        return Err((message, String::new(), "the pipeline has no parameters; write `params:` with some first".into()));
+    };
+    let mut node = params;
+    for segment in &segments[1..] {
         let Some(next) = node.get(segment) else {
-            let names: Vec<&str> = node.as_map().unwrap_or_default().iter().map(|(k, _)| k.text.as_str()).collect();
-            let near = did_you_mean(segment, names.iter().copied());
-            return Err((format!("there is no parameter `{path}`"), near, listed("parameters", names)));
+            let near = did_you_mean(segment, names_in(node));
+            let around = if node.as_map().is_some() { node } else { params };
+            return Err((message, near, listed("parameters", names_in(around))));
         };
         node = next;
     }
     Ok(segments)
+}
+
+fn names_in(map: &Node) -> impl Iterator<Item = &str> {
+    map.as_map().unwrap_or_default().iter().map(|(key, _)| key.text.as_str())
 }
 
 fn known_stage<'p>(tree: &Node, path: &str, spelled: Vec<&'p str>) -> Result<Vec<&'p str>, Refusal> {
@@ -193,5 +201,17 @@ mod tests {
             assert_eq!(faults.errors[0].code, code::BAD_OVERRIDE, "{set}: {faults}");
         }
         assert_eq!(after("params.lrr=1").unwrap_err().errors[0].label, "did you mean `lr`?");
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_told_those_that_there_are() {
+        let help = |set: &str| after(set).unwrap_err().errors[0].help.clone();
+        assert_eq!(help("params.x=1"), Some("parameters: lr, m".into()));
+        assert_eq!(help("params.m.x=1"), Some("parameters: k".into()));
+        assert_eq!(help("params.lr.x=1"), Some("parameters: lr, m".into()), "a number has none inside");
+        for text in ["stages: {}\n", "params: {}\n"] {
+            let help = target(&yaml::parse(text).unwrap(), "params.x").unwrap_err().2;
+            assert_eq!(help, "the pipeline has no parameters; write `params:` with some first");
+        }
     }
 }

@@ -231,7 +231,7 @@ impl<'a> Walk<'a> {
     fn look_up(&mut self, id: NodeId) {
         if let Some(culprit) = self.missing_parent(id) {
             let title = self.session.graph.nodes[culprit].title();
-            return self.skip(id, format!("`{title}` did not finish"));
+            return self.skip(id, Ending::default(), format!("`{title}` did not finish"));
         }
         let looked = match lookup::look_up(self.session, id, self) {
             Ok(looked) => looked,
@@ -328,10 +328,10 @@ impl<'a> Walk<'a> {
         self.wake_readers(id);
     }
 
-    pub(super) fn skip(&mut self, id: NodeId, why: String) {
+    pub(super) fn skip(&mut self, id: NodeId, ending: Ending, why: String) {
         self.state[id] = State::Skipped;
         self.tally.skipped += 1;
-        self.tell_end(id, Ending { outcome: "skipped", error: Some(why), ..Ending::default() });
+        self.tell_end(id, Ending { outcome: "skipped", error: Some(why), ..ending });
         self.wake_readers(id);
     }
 
@@ -370,7 +370,7 @@ impl<'a> Walk<'a> {
     fn skip_the_rest(&mut self) {
         for id in 0..self.state.len() {
             if matches!(self.state[id], State::Waiting | State::Ready) {
-                self.skip(id, "the run ended before".into());
+                self.skip(id, Ending::default(), "the run ended before".into());
             }
         }
     }

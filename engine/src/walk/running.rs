@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
                 self.fail(id, ending, StageError::ended_from_outside());
             }
             Err(Ended::Failed(StageError::Retry(fault))) => self.rest_or_fail(id, ending, fault),
-            Err(Ended::Failed(StageError::Cancelled)) => self.skip(id, "cancelled while it ran".into()),
+            Err(Ended::Failed(StageError::Cancelled)) => self.skip(id, ending, "cancelled while it ran".into()),
             Err(Ended::Failed(error)) => self.fail(id, ending, error),
         }
     }

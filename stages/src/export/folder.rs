@@ -31,20 +31,24 @@ pub fn write(folder: &Path, files: &[Named], merged: &Merged<'_>, dtype: Dtype) 
 /// # Errors
 /// When a file cannot be read, the base's tokenizer has no `tokenizer.json`, or a `config.json` cannot say what the GGUF does.
 pub fn files(base: &ModelFiles, dtype: Dtype) -> Result<Vec<Named>, StageError> {
-    if base.path().is_dir() { of_folder(base.path(), dtype) } else { of_gguf(base, dtype) }
+    if base.path().is_dir() { of_folder(base, dtype) } else { of_gguf(base, dtype) }
 }
 
 /// Takes the base's own files, with the type of the numbers changed.
-fn of_folder(base: &Path, dtype: Dtype) -> Result<Vec<Named>, StageError> {
+fn of_folder(files: &ModelFiles, dtype: Dtype) -> Result<Vec<Named>, StageError> {
+    let base = files.path();
     let read = |name: &str| fs::read(base.join(name)).map_err(|e| StageError::io("read", &base.join(name), &e));
-    let mut files = tokenizer::files(base)?;
+    let mut named = tokenizer::files(base)?;
     if base.join("generation_config.json").exists() {
-        files.push(("generation_config.json", read("generation_config.json")?));
+        named.push(("generation_config.json", read("generation_config.json")?));
     }
-    let config: Map<String, Value> = serde_json::from_slice(&read("config.json")?)
+    let mut config: Map<String, Value> = serde_json::from_slice(&read("config.json")?)
         .map_err(|e| StageError::failed(format!("`{}/config.json` is no configuration: {e}", base.display())))?;
-    files.push(("config.json", pretty(&stored_as(config, dtype).into())));
-    Ok(files)
+    if config.contains_key("tie_word_embeddings") {
+        config.insert("tie_word_embeddings".into(), files.config().tied.into());
+    }
+    named.push(("config.json", pretty(&stored_as(config, dtype).into())));
+    Ok(named)
 }
 
 /// Writes down what a GGUF file says in other words.

@@ -73,7 +73,7 @@ impl Dtype {
 
 impl Stage for Export {
     const KIND: &'static str = "export";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Run = NoRunKeys;
 
     fn ports(&self) -> Ports {

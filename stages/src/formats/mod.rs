@@ -7,6 +7,7 @@ pub mod container;
 pub mod ids;
 pub mod prompt;
 pub mod shape;
+pub mod turns;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use watershed_engine::StageError;
 use crate::record::example::Example;
 use container::Record;
 use shape::{Columns, Fields, Format};
+use turns::TurnsCut;
 
 /// A record that is no example.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +42,8 @@ pub struct Parsed {
     pub bad: Vec<Bad>,
     /// Rows whose id, or whose whole content, had occurred before.
     pub repeated: usize,
+    /// What conversations lost at their ends.
+    pub turns_cut: TurnsCut,
 }
 
 /// Reads a file in any detectable format; every record must be an example. Holds the whole file in memory.
@@ -47,7 +51,7 @@ pub struct Parsed {
 /// # Errors
 /// Names the file, and the line of the first record that is no example.
 pub fn read(path: &Path) -> Result<Vec<Example>, StageError> {
-    let parsed = parse(path, Format::Detect, &Columns::default())?;
+    let parsed = gather(path, Format::Detect, &Columns::default(), Ok)?;
     match parsed.bad.first() {
         None => Ok(parsed.rows),
         Some(bad) => Err(refused(path, bad)),
@@ -67,11 +71,23 @@ pub fn prompts(path: &Path) -> Result<Vec<Example>, StageError> {
     Ok(rows)
 }
 
-/// Reads a file and keeps apart what is no example.
+/// Reads a file, keeps apart what is no example, and cuts off turns that teach nothing.
 ///
 /// # Errors
 /// When the file cannot be read, is no JSON, JSON lines or CSV, or has a shape that cannot be told.
 pub fn parse(path: &Path, format: Format, columns: &Columns) -> Result<Parsed, StageError> {
+    let mut turns_cut = TurnsCut::default();
+    let parsed = gather(path, format, columns, |row| turns_cut.cut(row))?;
+    Ok(Parsed { turns_cut, ..parsed })
+}
+
+/// Reads a file of which `mend` makes examples, or says why a row is none.
+fn gather(
+    path: &Path,
+    format: Format,
+    columns: &Columns,
+    mut mend: impl FnMut(Example) -> Result<Example, String>,
+) -> Result<Parsed, StageError> {
     let records = container::read(path)?;
     let Some(first) = records.iter().find_map(|record| record.as_ref().ok()) else {
         return Ok(Parsed {
@@ -79,6 +95,7 @@ pub fn parse(path: &Path, format: Format, columns: &Columns) -> Result<Parsed, S
             rows: Vec::new(),
             bad: records.into_iter().filter_map(Result::err).collect(),
             repeated: 0,
+            turns_cut: TurnsCut::default(),
         });
     };
     let settled = format
@@ -86,14 +103,14 @@ pub fn parse(path: &Path, format: Format, columns: &Columns) -> Result<Parsed, S
         .map_err(|reason| StageError::failed(format!("`{}` line {}: {reason}", path.display(), first.line)))?;
     let (mut rows, mut bad) = (Vec::with_capacity(records.len()), Vec::new());
     for record in records {
-        let read = |fields: &Fields| format.of(fields, settled, columns).example(fields, columns);
+        let read = |fields: &Fields| mend(format.of(fields, settled, columns).example(fields, columns)?);
         match record.and_then(|record| identified(record, read)) {
             Ok(row) => rows.push(row),
             Err(fault) => bad.push(fault),
         }
     }
     let repeated = ids::make_unique(&mut rows);
-    Ok(Parsed { format: Some(settled), rows, bad, repeated })
+    Ok(Parsed { format: Some(settled), rows, bad, repeated, turns_cut: TurnsCut::default() })
 }
 
 fn refused(path: &Path, bad: &Bad) -> StageError {
@@ -101,7 +118,7 @@ fn refused(path: &Path, bad: &Bad) -> StageError {
 }
 
 /// Returns the example that `read` makes of a record; without an id of its own, it is known by its content.
-fn identified(record: Record, read: impl Fn(&Fields) -> Result<Example, String>) -> Result<Example, Bad> {
+fn identified(record: Record, mut read: impl FnMut(&Fields) -> Result<Example, String>) -> Result<Example, Bad> {
     let Record { line, fields } = record;
     let mut row = read(&fields).map_err(|reason| Bad { line, reason, row: Value::Object(fields) })?;
     if row.id.is_empty() {

@@ -9,7 +9,7 @@ use super::speech::Speech;
 use super::{Generate, Mode};
 use crate::base::Base;
 use crate::formats;
-use crate::lora_train::Card;
+use crate::lora_train::{Card, SYSTEM_IS_IDLE};
 use crate::record::example::Example;
 use crate::text::signs::Signs;
 
@@ -61,6 +61,10 @@ fn texts(params: &Generate, inputs: &PreviewInputs) -> Result<Vec<String>, Stage
     let mut texts: Vec<String> =
         idle.map(|(name, _, mode)| format!("`{name}` has no effect without `mode: {mode}`; leave it out")).collect();
     let card = inputs.get("adapter").map(Card::read).transpose()?.flatten();
+    let template = params.template.as_ref().or(card.as_ref().map(|card| &card.template));
+    if params.system.is_some() && template.is_some_and(|template| !template.uses_system()) {
+        texts.push(SYSTEM_IS_IDLE.into());
+    }
     if card.is_some_and(|card| params.template.as_ref().is_some_and(|template| *template != card.template)) {
         texts.push("the adapter was trained with another `template`; leave it out to ask as it was trained".into());
     }
@@ -187,5 +191,11 @@ mod tests {
         ];
         assert_eq!(told(json!({"max_new_tokens": 8, "temperature": 0.2, "beams": 2})), idle);
         assert_eq!(told(json!({"max_new_tokens": 8, "mode": "beam", "beams": 2})), [""; 0]);
+        let asking = |prompt: &str| {
+            let template = json!({"prompt": prompt, "response": "{{ output }}"});
+            told(json!({"max_new_tokens": 8, "system": "Be brief.", "template": template}))
+        };
+        assert_eq!(asking("{{ instruction }}"), [SYSTEM_IS_IDLE]);
+        assert_eq!(asking("{{ system }} {{ instruction }}"), [""; 0]);
     }
 }

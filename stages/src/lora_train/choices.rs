@@ -274,9 +274,36 @@ pub fn faults(params: &LoraTrain) -> Vec<ParamFault> {
     if params.lora.targets.is_empty() {
         fault("lora.targets", "an adapter needs a projection", "leave `targets` out for all seven");
     }
+    if let Some(twice) = repeated(&params.lora.targets) {
+        let message = format!("`{}` is in it twice", twice.name());
+        fault("lora.targets", &message, "name each projection once");
+    }
     if params.eval_every == Every::Updates(0) {
         fault("eval_every", "evaluations are at least one update apart", "write `epoch`, or a number from 1");
     }
     faults.extend(params.template.faults("template"));
     faults
+}
+
+/// Returns the first projection that was named before.
+fn repeated(targets: &[Target]) -> Option<Target> {
+    (1..targets.len())
+        .map(|at| (targets[at], &targets[..at]))
+        .find_map(|(one, before)| before.contains(&one).then_some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projection_that_is_named_twice_is_a_fault() {
+        let check = |targets: &[Target]| {
+            let lora = Lora { targets: targets.to_vec(), ..Lora::default() };
+            faults(&LoraTrain { lora, ..LoraTrain::default() })
+        };
+        let found = check(&[Target::QProj, Target::VProj, Target::QProj]);
+        assert_eq!(found, [ParamFault::new("lora.targets", "`q_proj` is in it twice", "name each projection once")]);
+        assert_eq!((check(&Target::ALL), check(&[Target::QProj])), (vec![], vec![]));
+    }
 }

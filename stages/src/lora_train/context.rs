@@ -6,6 +6,9 @@ use watershed_engine::StageError;
 use crate::record::example::Example;
 use crate::text::labels::{Encoded, Encoder, Overflow, Unfit};
 
+/// Least that `max_len` may be.
+const LOWEST_MAX_LEN: usize = 8;
+
 /// Encodes the rows of port `port`, each of which a base of `context` tokens can read.
 ///
 /// # Errors
@@ -19,7 +22,7 @@ pub fn encode(encoder: &Encoder<'_>, context: usize, port: &str, examples: &[Exa
     };
     Err(StageError::failed(format!(
         "{longer} of {} rows of `{port}` are longer than the {context} tokens that the base was made for, the longest has \
-         {longest}; set {}, or take a base with a longer context",
+         {longest}; {}take a base with a longer context",
         examples.len(),
         mend(encoder, context, examples)
     )))
@@ -47,15 +50,18 @@ fn beyond(encoder: &Encoder<'_>, context: usize, port: &str, examples: &[Example
     )))
 }
 
-/// Returns what to set so that no row is longer than `context`.
+/// Returns what to set so that no row is longer than `context`; nothing where `max_len` may not be so small.
 fn mend(encoder: &Encoder<'_>, context: usize, examples: &[Example]) -> String {
+    if context < LOWEST_MAX_LEN {
+        return String::new();
+    }
     let shorter = Encoder { max_len: context, ..*encoder };
     let others = match encoder.overflow {
         Overflow::Error => " and `overflow: truncate_input` or `drop`",
         Overflow::TruncateInput if !unfit(&shorter, examples).is_empty() => " and `overflow: drop`",
         _ => "",
     };
-    format!("`max_len: {context}`{others}")
+    format!("set `max_len: {context}`{others}, or ")
 }
 
 /// Returns the rows that `overflow` does not shorten enough, and their tokens.

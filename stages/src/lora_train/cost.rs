@@ -2,7 +2,7 @@
 
 use watershed_weights::LlamaConfig;
 
-use super::{Dataset, Dtype, Every, LoraTrain, SAMPLE_TOKENS, Word, plan};
+use super::{CHECKED_ROWS, Dataset, Dtype, Every, LoraTrain, SAMPLE_TOKENS, Word, plan};
 use crate::text::labels::Row;
 
 /// Floating-point operations that one core does in a second of the base's matrix products in f32 with libtorch 2.11. This and
@@ -25,7 +25,7 @@ pub fn seconds(params: &LoraTrain, data: &Dataset, config: &LlamaConfig) -> f64 
     let trained = tokens(&data.train.rows) * passes(params, data);
     let evaluated = evaluated(data) * evaluations(params, data) as f64;
     // the base, and the chosen adapter on it
-    let read = evaluated + 2.0 * tokens(&data.test.rows);
+    let read = evaluated + 2.0 * tokens(&data.test.rows) + checked(data);
     let products = config.matmul_parameters() as f64 * (4.0 * trained + 2.0 * read);
     let blocks = config.layers as f64 * BLOCK * (trained + FORWARD * read);
     (products / operations_per_second(params.dtype) + blocks).ceil()
@@ -35,6 +35,13 @@ pub fn seconds(params: &LoraTrain, data: &Dataset, config: &LlamaConfig) -> f64 
 fn evaluated(data: &Dataset) -> f64 {
     let sampled: usize = data.sampled.iter().map(|prompt| prompt.ids.len() + SAMPLE_TOKENS).sum();
     tokens(&data.val.rows) + sampled as f64
+}
+
+/// Returns the tokens that the checks after a training read: a few rows, with the adapter in memory and read back, twice with the
+/// chosen one, and with the base.
+fn checked(data: &Dataset) -> f64 {
+    let rows = data.val.rows.iter().chain(&data.train.rows).take(CHECKED_ROWS);
+    5.0 * rows.map(|row| row.ids.len() as f64).sum::<f64>()
 }
 
 fn tokens(rows: &[Row]) -> f64 {

@@ -21,6 +21,8 @@ use crate::text::{Template, Tokenizer};
 const SAMPLED: usize = 8;
 /// Tokens of each of their answers: some twenty words, enough for a copied run of 16, and few beside the tokens of an epoch.
 pub const SAMPLE_TOKENS: usize = 32;
+/// Rows that the checks after a training look at.
+pub const CHECKED_ROWS: usize = 8;
 
 /// Where the rows lie.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +53,17 @@ pub struct Dataset {
     pub asked_otherwise: Option<String>,
     /// Rows of any file that hold control tokens in their own text.
     pub signed: Option<Signed>,
-    /// Rows of `val` and `test` whose group or text is in `train` too.
-    pub overlap: Vec<String>,
+    /// Rows of `val` and `test` that are no test of anything.
+    pub overlap: Overlap,
+}
+
+/// Ids of held-out rows of which training knows something.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overlap {
+    /// Rows whose group is trained on.
+    pub groups: Vec<String>,
+    /// Other rows, whose whole text is.
+    pub texts: Vec<String>,
 }
 
 /// A prompt that is answered at each evaluation.
@@ -109,7 +120,7 @@ impl Dataset {
         let encode = |port, rows: &[Example]| context::encode(&encoder, config.max_positions, port, rows);
         let (train, val) = (encode("train", &train_rows)?, encode("val", &val_rows)?);
         let test = encode("test", &test_rows)?;
-        let overlap = [&val_rows, &test_rows].into_iter().flat_map(|held| overlap(&train_rows, held)).collect();
+        let overlap = Overlap::of(&train_rows, [&val_rows, &test_rows].into_iter().flatten());
         let signed = Signs::of(&tokenizer).find([&train_rows, &val_rows, &test_rows].into_iter().flatten());
         let asked_otherwise = asked_otherwise(&template, &tokenizer, &train.rows, &train_rows);
         let sampled =
@@ -173,12 +184,22 @@ pub fn schedule(params: &LoraTrain, updates: u64) -> Schedule {
     Schedule::new(params.schedule, params.lr, params.warmup, updates)
 }
 
-/// Returns the ids of held-out rows that are no test of anything: their customer, or their text, is trained on.
-fn overlap(train: &[Example], held: &[Example]) -> Vec<String> {
-    let groups: BTreeSet<&str> = train.iter().map(|row| row.group.as_str()).filter(|group| !group.is_empty()).collect();
-    let texts: BTreeSet<String> = train.iter().map(text).collect();
-    let known = |row: &&Example| groups.contains(row.group.as_str()) || texts.contains(&text(row));
-    held.iter().filter(known).map(|row| row.id.clone()).collect()
+impl Overlap {
+    /// Looks for the group, then for the text of each row of `held` in `train`.
+    fn of<'a>(train: &[Example], held: impl Iterator<Item = &'a Example>) -> Overlap {
+        let groups = train.iter().map(|row| row.group.as_str()).filter(|group| !group.is_empty());
+        let groups: BTreeSet<&str> = groups.collect();
+        let texts: BTreeSet<String> = train.iter().map(text).collect();
+        let mut overlap = Overlap::default();
+        for row in held {
+            if groups.contains(row.group.as_str()) {
+                overlap.groups.push(row.id.clone());
+            } else if texts.contains(&text(row)) {
+                overlap.texts.push(row.id.clone());
+            }
+        }
+        overlap
+    }
 }
 
 fn text(row: &Example) -> String {
@@ -238,7 +259,9 @@ mod tests {
     #[test]
     fn a_customer_or_a_text_on_both_sides_is_overlap() {
         let train = [row("1", "ann", "x"), row("2", "", "y")];
-        let val = [row("3", "ann", "z"), row("4", "", "y"), row("5", "bob", "w"), row("6", "", "v")];
-        assert_eq!(overlap(&train, &val), ["3", "4"]);
+        let val =
+            [row("3", "ann", "z"), row("4", "", "y"), row("5", "bob", "w"), row("6", "", "v"), row("7", "ann", "y")];
+        let Overlap { groups, texts } = Overlap::of(&train, val.iter());
+        assert_eq!((groups, texts), (vec!["3".to_string(), "7".into()], vec!["4".to_string()]));
     }
 }

@@ -3,14 +3,20 @@
 
 use watershed_engine::code;
 use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
+use watershed_weights::LlamaConfig;
 
 use super::audit::{nothing_left, nothing_to_learn};
-use super::{Audit, Checks, Dataset, Level, LoraTrain, Select, plan, rates, schedule};
-use crate::text::Tokenizer;
+use super::dataset::Overlap;
+use super::{Audit, Checks, Dataset, Level, Lora, LoraTrain, Select, plan, rates, schedule};
 use crate::text::batch::LossNorm;
+use crate::text::{Template, Tokenizer};
 
 /// Share of the rows that may lose their answer or their end before a check fails.
 const TOLERATED: f64 = 0.01;
+
+/// What `generate` says of the same settings too.
+pub const SYSTEM_IS_IDLE: &str =
+    "`system` has no effect: the `template` does not use `{{ system }}`; write it there, or leave `system` out";
 
 /// Adds what the rows and the base's `context` in tokens show.
 pub fn of_rows(preview: &mut Preview, params: &LoraTrain, data: &Dataset, context: usize) {
@@ -27,7 +33,7 @@ pub fn of_rows(preview: &mut Preview, params: &LoraTrain, data: &Dataset, contex
     for (port, audit) in held_out {
         of_overflow(preview, params, (port, &audit), can_raise);
     }
-    of_overlap(preview, params.checks, data);
+    of_overlap(preview, params.checks, &data.overlap);
 }
 
 /// Adds settings and inputs that do not go together, as far as the inputs are known.
@@ -43,6 +49,9 @@ pub fn of_settings(preview: &mut Preview, params: &LoraTrain, inputs: &PreviewIn
     if params.max_steps.is_some() && params.epochs != LoraTrain::default().epochs {
         tell("`epochs` has no effect beside `max_steps`; leave one of them out");
     }
+    if params.system.is_some() && !params.template.uses_system() {
+        tell(SYSTEM_IS_IDLE);
+    }
     if params.loss_norm == LossNorm::Token && params.micro_batch_size.is_some() {
         tell(
             "`micro_batch_size` has no effect under `loss_norm: token`; leave it out: `run.micro_batch` is what goes through the model at once",
@@ -54,6 +63,37 @@ pub fn of_settings(preview: &mut Preview, params: &LoraTrain, inputs: &PreviewIn
 pub fn of_ends(preview: &mut Preview, tokenizer: &Tokenizer) {
     if let Some(words) = &tokenizer.special().disagreement {
         let text = format!("{words}: training teaches the tokenizer's; correct the file that is wrong");
+        push(preview, code::NOT_TOGETHER, Level::Warn, text);
+    }
+}
+
+/// Adds that the base has no token for what `chatml` writes after an answer, so that a model has to learn its letters.
+pub fn of_marks(preview: &mut Preview, params: &LoraTrain, tokenizer: &Tokenizer) {
+    let template = Template::new(&params.template, None, tokenizer.chat().cloned()).ok();
+    let Some(mark) = template.and_then(|template| template.stop_text(tokenizer)) else { return };
+    let tokens = tokenizer.more(mark).map_or(0, |ids| ids.len());
+    let chat = if tokenizer.chat().is_some() { "`template: chat`, or " } else { "" };
+    if tokens > 1 {
+        let text = format!(
+            "the base has no token `{mark}`: the marks of `template: chatml` are learned as ordinary text, this one as {tokens} \
+             tokens; use {chat}a base that has them"
+        );
+        push(preview, code::NOT_TOGETHER, Level::Warn, text);
+    }
+}
+
+/// Adds a rank that no update of a projection can have: that of a matrix is at most its smaller side.
+pub fn of_rank(preview: &mut Preview, lora: &Lora, config: &LlamaConfig) {
+    let widths = config.projections().into_iter().filter_map(|(name, [rows, columns], _)| {
+        let target = lora.target_names().into_iter().find(|target| name.ends_with(target))?;
+        Some((rows.min(columns), target))
+    });
+    if let Some((width, target)) = widths.min_by_key(|(width, _)| *width).filter(|(width, _)| lora.r as usize > *width)
+    {
+        let text = format!(
+            "`lora.r` is {}, and no change of `{target}` has a higher rank than its width of {width}; lower `r` to {width}",
+            lora.r
+        );
         push(preview, code::NOT_TOGETHER, Level::Warn, text);
     }
 }
@@ -185,13 +225,16 @@ fn of_overflow(preview: &mut Preview, params: &LoraTrain, (port, audit): (&str, 
     tell(audit.dropped, "are left out");
 }
 
-fn of_overlap(preview: &mut Preview, checks: Checks, data: &Dataset) {
-    if let Some(first) = data.overlap.first() {
-        let count = data.overlap.len();
-        let text = format!(
-            "{count} held-out rows share their customer or text with `train`, for example `{first}`; split by group"
-        );
-        push(preview, code::LEAK, checks.overlap, text);
+fn of_overlap(preview: &mut Preview, checks: Checks, overlap: &Overlap) {
+    let kinds = [
+        (&overlap.groups, "share their customer or other `group` with `train`", "split by group"),
+        (&overlap.texts, "have the same text as a row of `train`", "take the repeated rows out"),
+    ];
+    for (rows, what, mend) in kinds {
+        if let Some(first) = rows.first() {
+            let text = format!("{} held-out rows {what}, for example `{first}`; {mend}", rows.len());
+            push(preview, code::LEAK, checks.overlap, text);
+        }
     }
 }
 

@@ -36,7 +36,8 @@ pub use audit::Audit;
 pub use card::{CARD, Card};
 pub use choices::{Checkpointing, Checks, Dtype, Every, Init, Level, Lora, MicroBatch, Select, Target, Variant, Word};
 pub use cost::has_fast_bf16;
-pub use dataset::{Dataset, Files, SAMPLE_TOKENS, Sampled, plan, schedule};
+pub use dataset::{CHECKED_ROWS, Dataset, Files, SAMPLE_TOKENS, Sampled, plan, schedule};
+pub(crate) use lints::SYSTEM_IS_IDLE;
 pub use origin::Origin;
 
 /// Trains a low-rank adapter for a LLaMA model.
@@ -158,7 +159,7 @@ pub struct LoraTrainRun {
 
 impl Stage for LoraTrain {
     const KIND: &'static str = "lora-train";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const JUDGES: &'static [&'static str] = &["checks"];
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;

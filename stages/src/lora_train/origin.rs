@@ -107,13 +107,19 @@ impl Settings {
     }
 }
 
+/// Returns a variant as it is written in YAML.
+fn name_of(variant: Variant) -> String {
+    serde_json::to_value(variant).ok().and_then(|name| name.as_str().map(String::from)).unwrap_or_default()
+}
+
 /// Returns what was written and is not the adapter's, in words.
 fn differing(written: &Lora, found: &Settings) -> Vec<String> {
     let wanted = Settings::written(written);
     let differs = |key: &str, of: &dyn Fn(&Settings) -> String| {
         let (wanted, found) = (of(&wanted), of(found));
         let is_refused = written.is_written(key) && wanted != found;
-        is_refused.then(|| format!("`lora.{key}` is {wanted}, the adapter's is {found}"))
+        let said = if key == "variant" { name_of(written.variant) } else { wanted };
+        is_refused.then(|| format!("`lora.{key}` is {said}, the adapter's is {found}"))
     };
     let all = [
         differs("r", &|settings| settings.r.to_string()),

@@ -72,11 +72,10 @@ fn shown(encoder: &Encoder<'_>, index: usize, example: &Example, rows: usize) ->
     let name = |why: &str| StageError::failed(format!("row {} (`{}`): {why}", index + 1, example.id));
     let whole = Encoder { max_len: usize::MAX, ..*encoder }.encode(index, example);
     let whole = whole.map_err(|unfit| name(&told(&unfit)))?.ok_or_else(|| name("it is left out"))?;
-    let too_long = |unfit: &Unfit| match unfit {
-        Unfit::TooLong(tokens) => format!("it has {tokens} tokens, which `max_len: {}` does not take", encoder.max_len),
-        Unfit::Refused(why) => why.clone(),
-    };
-    let row = encoder.encode(index, example).map_err(|unfit| name(&too_long(&unfit)))?;
+    let row = encoder.encode(index, example).map_err(|unfit| match unfit {
+        Unfit::TooLong(tokens) => name(&too_long(encoder, tokens)),
+        Unfit::Refused(why) => name(&why),
+    })?;
     let mut peek = Peek::default();
     peek.fact("row", index + 1).fact("of", rows).fact("id", example.id.as_str());
     let Some(row) = row else {
@@ -95,6 +94,18 @@ fn shown(encoder: &Encoder<'_>, index: usize, example: &Example, rows: usize) ->
         peek.runs.push(run(encoder.tokenizer, Fate::Cut, &whole.ids[row.ids.len()..]));
     }
     Ok(peek)
+}
+
+/// Says why a row is refused and what takes it; without its input, where that may be cut, it has so many tokens.
+fn too_long(encoder: &Encoder<'_>, tokens: usize) -> String {
+    let (even, others) = match encoder.overflow {
+        Overflow::TruncateInput => (" even without its input", "`overflow: drop`"),
+        _ => ("", "`overflow: truncate_input` or `drop`"),
+    };
+    let max_len = encoder.max_len;
+    format!(
+        "it has {tokens} tokens{even}, more than `max_len: {max_len}`; raise `max_len` to {tokens}, or set {others}"
+    )
 }
 
 fn told(unfit: &Unfit) -> String {
@@ -168,7 +179,12 @@ mod tests {
         let refusal = |params: &LoraTrain, row| peek(params, &inputs, row).unwrap_err().to_string();
         assert!(refusal(&LoraTrain::default(), PeekRow::Number(1000)).contains("there is no row 1000"));
         let short = LoraTrain { max_len: 20, ..LoraTrain::default() };
-        assert!(refusal(&short, PeekRow::Number(1)).contains("which `max_len: 20` does not take"));
+        let told = refusal(&short, PeekRow::Number(1));
+        let words = " tokens even without its input, more than `max_len: 20`; raise `max_len` to ";
+        assert!(told.contains(words) && told.ends_with(", or set `overflow: drop`"), "{told}");
+        let whole = LoraTrain { overflow: Overflow::Error, ..short.clone() };
+        let told = refusal(&whole, PeekRow::Worst);
+        assert!(told.ends_with(", or set `overflow: truncate_input` or `drop`"), "{told}");
         assert!(peek(&LoraTrain::default(), &PreviewInputs::default(), PeekRow::Worst).is_err());
         let dropping = LoraTrain { max_len: 20, overflow: Overflow::Drop, ..LoraTrain::default() };
         assert_eq!(peek(&dropping, &inputs, PeekRow::Number(1)).unwrap().runs[0].fate, Fate::Cut);

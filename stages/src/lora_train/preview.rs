@@ -25,6 +25,7 @@ struct Seen {
 /// The same while there are no rows yet.
 struct Waiting {
     tokenizer: Tokenizer,
+    config: LlamaConfig,
     origin: Option<Origin>,
 }
 
@@ -71,7 +72,7 @@ fn of_rows(params: &LoraTrain, inputs: &PreviewInputs, base: &Path, train: &Path
         lints::of_empty_val(&mut preview, data);
     }
     lints::of_settings(&mut preview, params, inputs);
-    lints::of_ends(&mut preview, &data.tokenizer);
+    of_model(&mut preview, params, &data.tokenizer, origin.is_none().then_some(config));
     lints::of_opening(&mut preview, data);
     lints::of_signs(&mut preview, data);
     tell_origin(&mut preview, params, inputs, origin.as_ref(), &data.tokenizer)?;
@@ -92,12 +93,19 @@ fn of_base(params: &LoraTrain, inputs: &PreviewInputs, base: &Path) -> Result<Pr
     let adapter = inputs.get("adapter");
     let seen = inputs.once(&json!([base, adapter]).to_string(), || {
         let Base { config, tokenizer } = Base::open(base)?;
-        Ok(Waiting { tokenizer, origin: opened(adapter, &config)? })
+        Ok(Waiting { tokenizer, origin: opened(adapter, &config)?, config })
     })?;
     let mut preview = known(params, inputs);
-    lints::of_ends(&mut preview, &seen.tokenizer);
+    of_model(&mut preview, params, &seen.tokenizer, seen.origin.is_none().then_some(&seen.config));
     tell_origin(&mut preview, params, inputs, seen.origin.as_ref(), &seen.tokenizer)?;
     Ok(preview)
+}
+
+/// Tells what the base shows without any row; of the rank only where an adapter begins, with the `config` of the base.
+fn of_model(preview: &mut Preview, params: &LoraTrain, tokenizer: &Tokenizer, config: Option<&LlamaConfig>) {
+    lints::of_ends(preview, tokenizer);
+    lints::of_marks(preview, params, tokenizer);
+    config.into_iter().for_each(|config| lints::of_rank(preview, &params.lora, config));
 }
 
 fn opened(adapter: Option<&Path>, config: &LlamaConfig) -> Result<Option<Origin>, StageError> {

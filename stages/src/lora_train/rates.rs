@@ -17,21 +17,22 @@ pub fn sum_lr(schedule: &Schedule) -> f64 {
     let warm = schedule.warmup.min(schedule.total);
     let after = schedule.total - warm;
     let rising = warm as f64 * warm.saturating_sub(1) as f64 / 2.0 / schedule.warmup.max(1) as f64;
-    schedule.lr * (rising + falling(schedule.shape, after as f64))
+    schedule.lr * (rising + falling(schedule, after as f64))
 }
 
-/// Returns the sum of a shape over `count` updates, from its height of 1 on.
-fn falling(shape: Shape, count: f64) -> f64 {
+/// Returns the sum of a schedule's shape over the `count` updates after warm-up, from its height of 1 on.
+fn falling(schedule: &Schedule, count: f64) -> f64 {
     if count < 1.0 {
         return 0.0;
     }
-    match shape {
+    match schedule.shape {
         // both are symmetric about one half, and the last update is not yet at 0
         Shape::Linear | Shape::Cosine => (count + 1.0) / 2.0,
         Shape::Constant => count,
         Shape::Wsd => {
-            let last_tenth = (count / 10.0).floor();
-            count - last_tenth + 5.0 * last_tenth * (last_tenth + 1.0) / count
+            let decay = schedule.decay();
+            let below = decay.floor();
+            count - below + below * (below + 1.0) / 2.0 / decay
         }
     }
 }

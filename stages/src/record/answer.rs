@@ -24,4 +24,24 @@ pub struct Answer {
     /// Number of generated tokens.
     #[serde(default)]
     pub tokens: u32,
+    /// How often the parrot guard had it written again; left out when never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_written_once_says_nothing_of_retries() {
+        let written = |retries| serde_json::to_value(Answer { retries, ..Answer::default() }).unwrap();
+        assert_eq!((written(0).get("retries"), written(2)["retries"].as_u64()), (None, Some(2)));
+        let read: Answer = serde_json::from_value(written(0)).unwrap();
+        assert_eq!(read.retries, 0);
+    }
 }

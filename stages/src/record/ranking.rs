@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The recommendations for one customer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
-    /// Customer.
+    /// Customer; of a prompt without one, its id.
     pub group: String,
     /// Items, best first.
     pub items: Vec<String>,

@@ -1,12 +1,15 @@
 //! The tokenizer's own chat template, a Jinja program made for Python.
 //!
-//! minijinja renders it with `trim_blocks` and `lstrip_blocks` as transformers does, and the handful of Python string
-//! methods that published templates call. What it cannot render is refused with the template's own error; a template that
+//! minijinja renders it with `trim_blocks` and `lstrip_blocks` as transformers does, and its library of Python's methods knows
+//! those that published templates call. What it cannot render is refused with the template's own error; a template that
 //! asks for today's date (`strftime_now`) finds no such function and falls back to the date it has for that case.
 
+use std::collections::BTreeMap;
+
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, State, context};
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind, context};
+use minijinja_contrib::pycompat::unknown_method_callback;
 
 use super::template::Part;
 use crate::record::example::Message;
@@ -14,12 +17,10 @@ use crate::record::example::Message;
 /// A chat template with the texts that it may name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChatTemplate {
-    /// The Jinja program.
+    /// The Jinja program as its file holds it.
     pub source: String,
-    /// Text of the token that begins a text.
-    pub bos: String,
-    /// Text of the token that ends a text.
-    pub eos: String,
+    /// Texts of the tokenizer's special tokens by the names that templates give them, such as `bos_token`.
+    special: BTreeMap<String, String>,
 }
 
 /// Steps that one rendering may take; a template that loops ends with an error.
@@ -34,8 +35,10 @@ pub fn environment(keeps_last_break: bool) -> Environment<'static> {
     environment.set_syntax(syntax.build().expect("these settings of white space do not exclude each other"));
     environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(python_method);
+    environment.set_unknown_method_callback(unknown_method_callback);
     environment.add_filter("tojson", to_json);
+    environment.add_filter("e", escaped);
+    environment.add_filter("escape", escaped);
     environment.add_function("raise_exception", |text: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, text))
     });
@@ -43,6 +46,17 @@ pub fn environment(keeps_last_break: bool) -> Environment<'static> {
 }
 
 impl ChatTemplate {
+    /// Joins a template with the special tokens that it may name.
+    pub fn new(source: &str, special: BTreeMap<String, String>) -> ChatTemplate {
+        ChatTemplate { source: source.into(), special }
+    }
+
+    /// Returns the program as minijinja takes it: Python's Jinja knows one sort of line break, and transformers a pair of tags
+    /// that mark answers and print nothing.
+    fn program(&self) -> String {
+        without_marks(&self.source.replace("\r\n", "\n").replace('\r', "\n"))
+    }
+
     /// Returns the conversation in parts; an answer reaches up to what its turn adds to the rendering.
     ///
     /// # Errors
@@ -82,12 +96,30 @@ impl ChatTemplate {
         let turn = |m: &Message| context! { role => m.role.as_str(), content => m.content.as_str() };
         let messages: Vec<Value> = messages.iter().map(turn).collect();
         let none = || Value::from(());
-        let fields = context! {
-            messages, tools => none(), documents => none(), add_generation_prompt => opens_answer, bos_token => self.bos.as_str(), eos_token => self.eos.as_str(),
-        };
-        let text = environment(false).render_str(&self.source, fields);
+        let own = context! { messages, tools => none(), documents => none(), add_generation_prompt => opens_answer };
+        let fields = context! { ..own, ..Value::from_pairs(self.special.iter().map(|(name, text)| (name.as_str(), text.as_str()))) };
+        let text = environment(false).render_str(&self.program(), fields);
         text.map_err(|e| format!("the tokenizer's chat template fails: {e:#}; use `template: chatml`"))
     }
+}
+
+/// Makes `{% generation %}` and its end a condition that always holds, with the white space that they cut.
+fn without_marks(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let end = rest[start..].find("%}").map_or(rest.len(), |end| start + end + 2);
+        let (before, tag) = (&rest[..start], &rest[start..end]);
+        let word = tag.trim_matches(|c: char| c.is_whitespace() || "{%}-+".contains(c));
+        let other = match word {
+            "generation" => tag.replacen("generation", "if true", 1),
+            "endgeneration" => tag.replacen("endgeneration", "endif", 1),
+            _ => tag.to_string(),
+        };
+        text.extend([before, other.as_str()]);
+        rest = &rest[end..];
+    }
+    text + rest
 }
 
 /// Says that a turn, counted from 0, changes what was written before it: what a model is trained on could then not be what
@@ -98,6 +130,11 @@ fn unstable(turn: usize) -> String {
          `template: chatml`, or split the conversation",
         turn + 1
     )
+}
+
+/// Escapes text for HTML as Python's markupsafe does.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;").replace('"', "&#34;")
 }
 
 /// Writes JSON as transformers' `tojson` does: Python's separators, no letter escaped for HTML.
@@ -126,31 +163,6 @@ impl serde_json::ser::Formatter for Pythonic {
     }
 }
 
-/// Python's methods of `str` that chat templates call.
-fn python_method(_state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
-    let unknown = || Error::from(ErrorKind::UnknownMethod);
-    let text = value.as_str().filter(|_| value.kind() == ValueKind::String).ok_or_else(unknown)?;
-    match method {
-        "strip" => stripped(text, args, true, true),
-        "lstrip" => stripped(text, args, true, false),
-        "rstrip" => stripped(text, args, false, true),
-        "startswith" => from_args(args).map(|(prefix,): (&str,)| Value::from(text.starts_with(prefix))),
-        "endswith" => from_args(args).map(|(suffix,): (&str,)| Value::from(text.ends_with(suffix))),
-        "replace" => from_args(args).map(|(from, to): (&str, &str)| Value::from(text.replace(from, to))),
-        "split" => from_args(args).map(|(by,): (&str,)| Value::from_iter(text.split(by).map(Value::from))),
-        "upper" => Ok(Value::from(text.to_uppercase())),
-        "lower" => Ok(Value::from(text.to_lowercase())),
-        _ => Err(unknown()),
-    }
-}
-
-fn stripped(text: &str, args: &[Value], left: bool, right: bool) -> Result<Value, Error> {
-    let (set,): (Option<&str>,) = from_args(args)?;
-    let cut = |c: char| set.map_or(c.is_whitespace(), |set| set.contains(c));
-    let text = if left { text.trim_start_matches(cut) } else { text };
-    Ok(Value::from(if right { text.trim_end_matches(cut) } else { text }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,7 +175,7 @@ mod tests {
 
     #[test]
     fn each_answer_is_what_its_turn_adds() {
-        let chat = ChatTemplate { source: CHATML.into(), ..ChatTemplate::default() };
+        let chat = ChatTemplate::new(CHATML, BTreeMap::new());
         let turns = [turn("user", " a "), turn("assistant", "b"), turn("user", "c"), turn("assistant", "d")];
         let parts = chat.parts(&turns).unwrap();
         let texts: Vec<&str> = parts.iter().map(|p| p.text.as_str()).collect();
@@ -182,7 +194,7 @@ mod tests {
     fn a_template_that_rewrites_earlier_turns_is_refused_by_name() {
         // Mistral-7B-Instruct-v0.3 puts the system text into the last user turn
         let last = "{% for m in messages %}{% if m.role == 'user' %}[INST] {% if loop.index >= messages | length - 1 %}Be brief. {% endif %}{{ m.content }} [/INST]{% else %}{{ m.content }}</s>{% endif %}{% endfor %}";
-        let chat = ChatTemplate { source: last.into(), ..ChatTemplate::default() };
+        let chat = ChatTemplate::new(last, BTreeMap::new());
         let turns = [turn("user", "a"), turn("assistant", "b"), turn("user", "c"), turn("assistant", "d")];
         assert_eq!(chat.parts(&turns[..2]).unwrap().len(), 2);
         let error = chat.parts(&turns).unwrap_err();
@@ -191,23 +203,33 @@ mod tests {
 
     #[test]
     fn what_follows_an_answer_is_known() {
-        let chat = ChatTemplate { source: CHATML.into(), ..ChatTemplate::default() };
+        let chat = ChatTemplate::new(CHATML, BTreeMap::new());
         assert_eq!(chat.end_of_answer(), "<|im_end|>");
-        assert_eq!(ChatTemplate { source: "none".into(), ..ChatTemplate::default() }.end_of_answer(), "");
+        assert_eq!(ChatTemplate::new("none", BTreeMap::new()).end_of_answer(), "");
     }
 
     #[test]
     fn json_and_the_last_line_break_are_pythons() {
-        let chat =
-            ChatTemplate { source: "{{ messages | tojson }}{{ bos_token }}\n".into(), ..ChatTemplate::default() };
+        let chat = ChatTemplate::new("{{ messages | tojson }}{{ bos_token }}\n", BTreeMap::new());
         let text = chat.render(&[turn("user", "<é> & 'q'")], false).unwrap();
         assert_eq!(text, "[{\"role\": \"user\", \"content\": \"<é> & 'q'\"}]");
+        let chat = ChatTemplate::new("{{ messages[0].content | e }}", BTreeMap::new());
+        assert_eq!(chat.render(&[turn("user", "<a> & '/'\"")], false).unwrap(), "&lt;a&gt; &amp; &#39;/&#39;&#34;");
     }
 
     #[test]
     fn a_template_that_raises_is_an_error_with_its_words() {
-        let chat =
-            ChatTemplate { source: "{{ raise_exception('no system please') }}".into(), ..ChatTemplate::default() };
+        let chat = ChatTemplate::new("{{ raise_exception('no system please') }}", BTreeMap::new());
         assert!(chat.render(&[], false).unwrap_err().contains("no system please"));
+    }
+
+    #[test]
+    fn every_special_token_has_its_name_and_tags_that_print_nothing_are_passed_over() {
+        let source = "{% for m in messages %}\r\n{% if loop.first %}{% continue %}{% endif %}{{ pad_token }}{{ m.get('role').title() }}\r\n{%- generation %}\r\n  {{ m.content.split()[0] }}{% endgeneration %}{% endfor %}";
+        let special = BTreeMap::from([("pad_token".to_string(), "<pad>".to_string())]);
+        let chat = ChatTemplate::new(source, special);
+        // as Jinja2 3.1 renders it with `{% generation %}` as transformers defines it
+        let text = chat.render(&[turn("system", "x"), turn("user", "two words")], false).unwrap();
+        assert_eq!(text, "<pad>User  two");
     }
 }

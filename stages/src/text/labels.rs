@@ -212,7 +212,9 @@ impl Encoder<'_> {
         }
         let mut tokens: Vec<(u32, bool)> = Vec::new();
         for (at, part) in parts.iter().enumerate() {
-            let ids = if at == 0 { self.tokenizer.start(&part.text)? } else { self.tokenizer.more(&part.text)? };
+            let last = tokens.last().map(|(id, _)| *id);
+            let ids =
+                if at == 0 { self.tokenizer.start(&part.text)? } else { self.tokenizer.after(last, &part.text)? };
             tokens.extend(ids.into_iter().map(|id| (id, part.is_answer)));
         }
         Ok(tokens)

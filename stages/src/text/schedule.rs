@@ -49,17 +49,25 @@ impl Schedule {
         if done < self.warmup {
             return self.lr * done as f64 / self.warmup as f64;
         }
-        let progress = (done - self.warmup) as f64 / self.total.saturating_sub(self.warmup).max(1) as f64;
-        self.lr * self.shape_at(progress.min(1.0))
+        self.lr * self.shape_after(done)
     }
 
-    fn shape_at(&self, progress: f64) -> f64 {
+    /// Returns the share of the highest rate after `done` updates, warm-up behind.
+    fn shape_after(&self, done: u64) -> f64 {
+        let (after, left) = (self.total.saturating_sub(self.warmup).max(1), self.total.saturating_sub(done));
         match self.shape {
-            Shape::Linear => 1.0 - progress,
-            Shape::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
+            Shape::Linear => left as f64 / after as f64,
+            Shape::Cosine => 0.5 * (1.0 + (PI * (after - left.min(after)) as f64 / after as f64).cos()),
             Shape::Constant => 1.0,
-            Shape::Wsd => ((1.0 - progress) / 0.1).min(1.0),
+            Shape::Wsd => (left as f64 / self.decay()).min(1.0),
         }
+    }
+
+    /// Returns how many updates the fall of [`Shape::Wsd`] takes: a tenth of all, which need not be whole, and no more than there
+    /// are after warm-up.
+    pub fn decay(&self) -> f64 {
+        let after = self.total.saturating_sub(self.warmup) as f64;
+        (self.total as f64 / 10.0).min(after).max(f64::MIN_POSITIVE)
     }
 
     /// Returns the share of the updates that are warm-up; above 1 when training ends inside it.
@@ -100,6 +108,14 @@ mod tests {
     fn a_share_of_warm_up_is_rounded_up() {
         assert_eq!(Schedule::new(Shape::Linear, 1.0, 0.05, 30).warmup, 2);
         assert_eq!(Schedule::new(Shape::Linear, 1.0, 0.0, 30).lr_at(1), 1.0);
+    }
+
+    #[test]
+    fn wsd_falls_over_a_tenth_of_all_updates() {
+        // transformers' get_wsd_schedule(num_warmup_steps=20, num_training_steps=40, num_decay_steps=4, decay_type="linear")
+        let schedule = Schedule::new(Shape::Wsd, 1.0, 20.0, 40);
+        let rates: Vec<f64> = (36..=40).map(|step| schedule.lr_at(step)).collect();
+        assert_eq!(rates, [1.0, 1.0, 0.75, 0.5, 0.25]);
     }
 
     #[test]

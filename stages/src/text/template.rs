@@ -31,6 +31,14 @@ impl Default for TemplateChoice {
 }
 
 impl TemplateChoice {
+    /// Says whether a system prompt has a place in it.
+    pub fn uses_system(&self) -> bool {
+        match self {
+            TemplateChoice::Named(_) => true,
+            TemplateChoice::Inline(inline) => inline.uses_system(),
+        }
+    }
+
     /// Returns what is wrong with a template that is written out; `path` is its own inside `with`.
     pub fn faults(&self, path: &str) -> Vec<ParamFault> {
         match self {

@@ -101,8 +101,18 @@ fn open_folder(path: &Path) -> Result<ModelFiles> {
     let json = read_json(&config_path)?;
     let generation = path.join("generation_config.json");
     let generation = if generation.is_file() { Some(read_json(&generation)?) } else { None };
-    let config = from_json(&config_path, &json, generation.as_ref())?;
-    Ok(ModelFiles { path: path.to_owned(), config, source: Source::Folder(Folder::open(path)?) })
+    let mut config = from_json(&config_path, &json, generation.as_ref())?;
+    let folder = Folder::open(path)?;
+    config.tied &= !has_own_output(&folder)?;
+    Ok(ModelFiles { path: path.to_owned(), config, source: Source::Folder(folder) })
+}
+
+/// Says whether a folder holds an output projection that is not its embedding: transformers 5 then does not tie the two,
+/// whatever the configuration says.
+fn has_own_output(folder: &Folder) -> Result<bool> {
+    let [output, embedding] = ["lm_head.weight", "model.embed_tokens.weight"].map(|name| folder.tensor(name));
+    let (Some(output), Some(embedding)) = (output?, embedding?) else { return Ok(false) };
+    Ok((output.dtype(), output.shape(), output.bytes()) != (embedding.dtype(), embedding.shape(), embedding.bytes()))
 }
 
 fn open_file(path: &Path) -> Result<ModelFiles> {
@@ -225,6 +235,46 @@ mod tests {
             Dtype::Bf16 => safetensors::Dtype::BF16,
             _ => safetensors::Dtype::F32,
         }
+    }
+
+    /// A folder that says that its ends are tied, and holds `output` as its output projection.
+    fn tied_with(model: &Path, output: impl Fn(Vec<u8>) -> Vec<u8>) -> LlamaConfig {
+        let folder = in_shards(model, 1);
+        let path = folder.path().join("config.json");
+        let mut json: serde_json::Value = read_json(&path).unwrap();
+        json["tie_word_embeddings"] = true.into();
+        std::fs::write(&path, json.to_string()).unwrap();
+        let source = Folder::open(model).unwrap();
+        let tensor = |name: &str| source.tensor(name).unwrap().unwrap();
+        let embedding = tensor("model.embed_tokens.weight");
+        let bytes = output(embedding.bytes().to_vec());
+        let own = |name: &str| if name == "lm_head.weight" { bytes.clone() } else { tensor(name).bytes().to_vec() };
+        let names = source.names().filter(|name| *name != "lm_head.weight").chain(["lm_head.weight"]);
+        let stored: Vec<(&str, Vec<usize>, Dtype, Vec<u8>)> = names
+            .map(|name| {
+                let like = if name == "lm_head.weight" { &embedding } else { &tensor(name) };
+                (name, like.shape().to_vec(), like.dtype(), own(name))
+            })
+            .collect();
+        let views = stored.iter().map(|(name, shape, dtype, bytes)| {
+            let view = safetensors::tensor::TensorView::new(spelled(*dtype), shape.clone(), bytes);
+            (name.to_string(), view.unwrap())
+        });
+        std::fs::remove_file(folder.path().join("model.safetensors.index.json")).unwrap();
+        std::fs::remove_file(folder.path().join("model-00000.safetensors")).unwrap();
+        safetensors::serialize_to_file(views, None, &folder.path().join("model.safetensors")).unwrap();
+        ModelFiles::open(folder.path()).unwrap().config().clone()
+    }
+
+    #[test]
+    fn an_output_projection_of_its_own_is_used_whatever_the_configuration_says() {
+        let Some(model) = tiny_llama("model") else { return };
+        assert!(tied_with(&model, |bytes| bytes).tied);
+        let other = |mut bytes: Vec<u8>| {
+            bytes[0] ^= 1;
+            bytes
+        };
+        assert!(!tied_with(&model, other).tied);
     }
 
     #[test]

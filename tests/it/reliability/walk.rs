@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::inside::{partials, run_inside};
+use crate::inside::{goes_on_inside, partials, run_inside};
 use crate::project::{Project, Ran, files, rows};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -176,6 +176,22 @@ fn row_39_an_interrupted_run_says_so() {
     assert_eq!((engine.wait().unwrap().code(), last["outcome"].as_str()), (Some(130), Some("cancelled")));
 }
 
+#[test]
+fn row_39_an_interrupted_stage_keeps_the_time_that_it_took() {
+    let project = Project::new("");
+    let shell = format!("sleep 0.2; echo > {}; sleep 600; echo > $OUT_out", project.path("begun").display());
+    project.write("watershed.yaml", &format!("stages:\n  long: {{use: command, with: {{shell: '{shell}'}}}}\n"));
+    let mut engine = start(&project, &[]);
+    until("the stage's start", || project.path("begun").exists());
+    signal(&engine, libc::SIGINT);
+    assert_eq!(engine.wait().unwrap().code(), Some(130));
+    let shown: Value = serde_json::from_str(&project.says(&["show", "--format", "json"])).unwrap();
+    let (stage, told) = (&shown["stages"][0], project.says(&["log", "long"]));
+    assert!(stage["outcome"] == "skipped" && stage["wall_ms"].as_u64() >= Some(200), "{stage}");
+    assert!(told.contains("skipped after ") && !told.contains("after 0 ms"), "{told}");
+    assert!(told.contains(": cancelled while it ran"), "{told}");
+}
+
 fn count(text: &str) -> Project {
     Project::new(&format!("stages:\n  counts: {{use: count, {text}}}\n"))
 }
@@ -188,11 +204,14 @@ fn counted(project: &Project) -> String {
 #[test]
 fn a_stage_that_is_out_of_time_goes_on_from_its_checkpoint() {
     let project = count("with: {to: 5}, run: {stall_after: 3, timeout: 0.05s}");
+    assert_eq!(goes_on_inside(&project), [false]);
     let ran = run_inside(&project, false);
     let expected = "timed out, resumable: the time limit of `run.timeout` was reached; run again: a stage with a checkpoint goes on from there, any other begins anew";
     assert_eq!((ran.code, ran.error("counts").as_str()), (1, expected));
     project.edit("stall_after: 3, timeout: 0.05s", "timeout: 60s");
+    assert_eq!(goes_on_inside(&project), [true]);
     assert_eq!(run_inside(&project, false).outcome("ran"), ["counts"]);
+    assert_eq!(goes_on_inside(&project), [false], "it is done");
     assert_eq!(counted(&project), "from 4\n");
     assert_eq!(partials(&project.store()).len(), 0);
 }

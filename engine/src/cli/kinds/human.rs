@@ -16,6 +16,8 @@ pub fn describe(page: &Page) -> String {
     section(&mut lines, "with", page.with.iter().flat_map(parameter).collect());
     let presets = page.presets.iter().flat_map(|(name, values)| wrapped(&format!("{name}: {values}"), 2));
     section(&mut lines, "presets", presets.collect());
+    let numbers = page.numbers.iter().flat_map(|(name, meaning)| wrapped(&format!("{name}: {meaning}"), 2));
+    section(&mut lines, "numbers", numbers.collect());
     section(&mut lines, "run, of this kind", page.run.iter().flat_map(parameter).collect());
     section(&mut lines, "run, of every kind", common_run().iter().flat_map(parameter).collect());
     lines.join("\n")

@@ -48,6 +48,7 @@ pub fn section(page: &Page) -> String {
     let presets: String =
         page.presets.iter().map(|(name, values)| format!("- `preset: {name}` is `{values}`\n")).collect();
     part(presets);
+    part(table(&["number", "what it is"], page.numbers.iter().map(number).collect()));
     text
 }
 
@@ -61,6 +62,10 @@ fn parameters(noun: &str, parameters: &[Parameter]) -> String {
         vec![format!("`{}`", p.path), p.wants.clone(), default, about(p)]
     };
     table(&[noun, "values", "default", "what it does"], parameters.iter().map(row).collect())
+}
+
+fn number((name, meaning): &(&str, &str)) -> Vec<String> {
+    vec![format!("`{name}`"), meaning.to_string()]
 }
 
 fn about(parameter: &Parameter) -> String {

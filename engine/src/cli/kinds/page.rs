@@ -26,6 +26,8 @@ pub struct Page {
     pub run: Vec<Parameter>,
     /// Presets: name and values as YAML.
     pub presets: Vec<(&'static str, String)>,
+    /// Numbers of its `metrics`: name and meaning.
+    pub numbers: &'static [(&'static str, &'static str)],
 }
 
 impl Page {
@@ -46,6 +48,7 @@ impl Page {
             with,
             run: parameters(&(kind.run_schema)(), &Value::Null),
             presets: presets.iter().map(|(name, values)| (*name, flow(values))).collect(),
+            numbers: kind.numbers,
         }
     }
 

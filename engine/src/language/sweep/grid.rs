@@ -36,7 +36,8 @@ pub fn paths(key: &Key) -> Vec<String> {
 pub fn points(key: &Key, node: &Node, faults: &mut Diagnostics) -> Option<Vec<Vec<Node>>> {
     let count = key.text.split(',').count();
     let Some(list) = node.as_list().filter(|list| !list.is_empty()) else {
-        let message = format!("axis `{}`: expected a list of values, found {}", key.text, node.describe());
+        let found = node.as_list().map_or_else(|| node.describe(), |_| "an empty list".into());
+        let message = format!("axis `{}`: expected a list of values, found {found}", key.text);
         faults.push(Diagnostic::at(code::BAD_SWEEP, node.span, message).help("write `path: [1, 2, 3]`"));
         return None;
     };

@@ -1,5 +1,9 @@
 //! Lints of rows that are made up, and of parameters alone.
 
+use std::path::Path;
+
+use tempfile::tempdir;
+
 use super::*;
 
 /// Code, severity and text of what `tell` adds.
@@ -45,6 +49,50 @@ fn epochs_are_idle_beside_a_number_of_updates() {
     for one in [LoraTrain { max_steps: None, ..both.clone() }, LoraTrain { epochs: 3, ..both }] {
         assert_eq!(all(&one), []);
     }
+}
+
+#[test]
+fn a_system_prompt_without_a_place_in_the_template_is_idle() {
+    let all = |system: Option<&str>, prompt: &str| {
+        let template =
+            serde_json::from_value(serde_json::json!({"prompt": prompt, "response": "{{ output }}"})).unwrap();
+        let params = LoraTrain { system: system.map(String::from), template, ..LoraTrain::default() };
+        told(|preview| of_settings(preview, &params, &PreviewInputs::default()))
+    };
+    let text =
+        "`system` has no effect: the `template` does not use `{{ system }}`; write it there, or leave `system` out";
+    assert_eq!(all(Some("Be brief."), "{{ instruction }}"), [warning("L007", text)]);
+    assert_eq!((all(Some("Be brief."), "{{ system }}"), all(None, "{{ instruction }}")), (vec![], vec![]));
+    let named = LoraTrain { system: Some("Be brief.".into()), ..LoraTrain::default() };
+    assert_eq!(told(|preview| of_settings(preview, &named, &PreviewInputs::default())), []);
+}
+
+#[test]
+fn marks_that_are_tokens_are_not_told() {
+    let (source, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/chat"), tempdir().unwrap());
+    for (from, to) in [("tokenizer.json", "tokenizer.json"), ("chatml.jinja", "chat_template.jinja")] {
+        std::fs::copy(source.join(from), folder.path().join(to)).unwrap();
+    }
+    let tokenizer = Tokenizer::open(folder.path()).unwrap();
+    let chatml = serde_json::from_value("chatml".into()).unwrap();
+    let params = LoraTrain { template: chatml, ..LoraTrain::default() };
+    assert_eq!(told(|preview| of_marks(preview, &params, &tokenizer)), []);
+}
+
+#[test]
+fn rows_that_share_a_group_are_told_apart_from_rows_that_share_a_text() {
+    let ids = |ids: &[&str]| ids.iter().map(|id| id.to_string()).collect::<Vec<String>>();
+    let all = |groups: &[&str], texts: &[&str]| {
+        let overlap = Overlap { groups: ids(groups), texts: ids(texts) };
+        told(|preview| of_overlap(preview, Checks::default(), &overlap))
+    };
+    let fault = |text: &str| ("L004".to_string(), Severity::Fail, text.to_string());
+    let groups =
+        fault("2 held-out rows share their customer or other `group` with `train`, for example `a`; split by group");
+    let texts =
+        fault("3 held-out rows have the same text as a row of `train`, for example `c`; take the repeated rows out");
+    assert_eq!(all(&["a", "b"], &["c", "d", "e"]), [groups, texts.clone()]);
+    assert_eq!((all(&[], &["c", "d", "e"]), all(&[], &[])), (vec![texts], vec![]));
 }
 
 #[test]

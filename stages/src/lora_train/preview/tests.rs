@@ -215,8 +215,8 @@ fn what_the_adapter_learned_otherwise_is_a_warning() {
     inputs.digests.insert("base".into(), "d1".into());
     assert_eq!(codes(&preview(&LoraTrain::default(), &inputs).unwrap()), [], "it has no card");
     let tokenizer = Base::open(&tiny_llama("model").unwrap()).unwrap().tokenizer;
-    let chatml = serde_json::from_value(json!("chatml")).unwrap();
-    let params = LoraTrain { template: chatml, ..LoraTrain::default() };
+    let short = serde_json::from_value(json!("alpaca_short")).unwrap();
+    let params = LoraTrain { template: short, ..LoraTrain::default() };
     let write = |base: &str| {
         let card = crate::lora_train::Card::new(&params, &tokenizer, base.into());
         std::fs::write(folder.path().join("watershed.json"), serde_json::to_string(&card).unwrap()).unwrap();
@@ -226,7 +226,8 @@ fn what_the_adapter_learned_otherwise_is_a_warning() {
     assert_eq!(codes(&preview(&params, &fresh(&inputs)).unwrap()), []);
     let told = preview(&LoraTrain::default(), &fresh(&inputs)).unwrap();
     assert_eq!(codes(&told), [("L007", Severity::Warn)]);
-    assert!(told.lints[0].message.contains("with `template: chatml`, and goes on with `template: alpaca`"), "{told:?}");
+    let words = "with `template: alpaca_short`, and goes on with `template: alpaca`";
+    assert!(told.lints[0].message.contains(words), "{told:?}");
     write("blake3:d2");
     let told = preview(&params, &fresh(&inputs)).unwrap();
     assert!(told.lints[0].message.contains("on another base (blake3:d2, not blake3:d1)"), "{told:?}");
@@ -247,6 +248,52 @@ fn files_that_know_different_ends_of_a_text_are_told_with_rows_and_without() {
         assert!(told.lints.iter().any(|lint| lint.message.starts_with(&words)), "{:?}", told.lints);
         inputs.ports.remove("train");
     }
+}
+
+/// What is told with rows, and what without.
+fn told_twice(params: &LoraTrain, inputs: &PreviewInputs) -> [Vec<String>; 2] {
+    let mut without = PreviewInputs { shared: Default::default(), ..inputs.clone() };
+    without.ports.remove("train");
+    [inputs, &without].map(|inputs| {
+        let lints = preview(params, inputs).unwrap().lints.into_iter();
+        lints.filter(|lint| lint.code == "L007").map(|lint| lint.message).collect()
+    })
+}
+
+#[test]
+fn marks_that_the_base_has_no_tokens_for_are_told_with_rows_and_without() {
+    let Some(mut inputs) = inputs(false) else { return };
+    let params = LoraTrain { template: serde_json::from_value(json!("chatml")).unwrap(), ..LoraTrain::default() };
+    let folder = bound_to_copy(&mut inputs, "base", "model");
+    std::fs::write(folder.path().join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
+    for told in told_twice(&params, &inputs) {
+        let words = "the base has no token `<|im_end|>`: the marks of `template: chatml` are learned as ordinary text, this one as ";
+        let mend = " tokens; use `template: chat`, or a base that has them";
+        assert!(told.len() == 1 && told[0].starts_with(words) && told[0].ends_with(mend), "{told:?}");
+    }
+    assert_eq!(told_twice(&LoraTrain::default(), &inputs), [[""; 0]; 2]);
+}
+
+#[test]
+fn a_rank_above_the_width_of_a_projection_is_told_where_the_base_is_known() {
+    let Some(mut inputs) = inputs(false) else { return };
+    let of = |r: u32, targets: &[Target]| {
+        let lora = Lora { r, targets: targets.to_vec(), ..Lora::default() };
+        LoraTrain { lora, ..LoraTrain::default() }
+    };
+    let config = Base::open(&tiny_llama("model").unwrap()).unwrap().config;
+    let width = config.kv_heads * config.head_dim;
+    let words = format!(
+        "`lora.r` is {}, and no change of `k_proj` has a higher rank than its width of {width}; lower `r` to {width}",
+        width + 1
+    );
+    let narrow = [Target::QProj, Target::KProj];
+    assert_eq!(told_twice(&of(width as u32 + 1, &narrow), &inputs), [[words.clone()], [words]]);
+    assert_eq!(told_twice(&of(width as u32, &narrow), &inputs), [[""; 0]; 2]);
+    assert_eq!(told_twice(&of(config.hidden as u32, &[Target::QProj]), &inputs), [[""; 0]; 2]);
+    bound(&mut inputs, "adapter", &tiny_llama("adapter_a_qv_token_mean").unwrap());
+    let inputs = PreviewInputs { shared: Default::default(), ..inputs };
+    assert_eq!(told_twice(&of(4000, &Target::ALL), &inputs), [[""; 0]; 2], "the adapter decides");
 }
 
 #[test]

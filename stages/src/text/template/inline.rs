@@ -11,7 +11,10 @@ use watershed_engine::fault::ParamFault;
 use crate::text::chat;
 
 /// Names that stand for a row.
-const NAMES: [&str; 4] = ["instruction", "input", "system", OUTPUT];
+const NAMES: [&str; 4] = ["instruction", "input", SYSTEM, OUTPUT];
+
+/// What stands for the system prompt.
+const SYSTEM: &str = "system";
 
 /// What only `response` may name: in `prompt` it would tell the answer.
 const OUTPUT: &str = "output";
@@ -54,6 +57,12 @@ impl InlineTemplate {
             }
         }
         faults
+    }
+
+    /// Says whether one of the texts names `system`.
+    pub fn uses_system(&self) -> bool {
+        let names = [&self.prompt, &self.response].into_iter().filter_map(|text| named(text, "", &NAMES).ok());
+        names.flatten().any(|name| name == SYSTEM)
     }
 
     /// Returns the texts of prompt and answer.
@@ -130,6 +139,16 @@ mod tests {
         assert!(faults[0].message.starts_with("not a template: "), "{}", faults[0].message);
         assert_eq!(faults[1].path, "template.response");
         assert_eq!(faults[1].message, "`output` is not in it, so no answer would be learned");
+    }
+
+    #[test]
+    fn a_system_prompt_has_a_place_where_it_is_named() {
+        let uses = |prompt: &str, response: &str| inline(prompt, response).uses_system();
+        assert!(uses("{{ system }}{{ instruction }}", "{{ output }}"));
+        assert!(
+            uses("{% if system %}{{ system }}{% endif %}", "{{ output }}") && uses("Q", "{{ system }}{{ output }}")
+        );
+        assert!(!uses("system: {{ instruction }}", "{{ output }}"));
     }
 
     #[test]

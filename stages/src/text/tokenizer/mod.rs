@@ -86,8 +86,8 @@ impl Tokenizer {
         fast.with_padding(None);
         let fast = without_dropout(fast);
         let special = Special::of_folder(folder, &fast);
-        let chat = special::chat_source(folder);
-        Ok(Tokenizer::of_fast(fast, special, chat, blake3::hash(&bytes)))
+        let chat = special::chat_source(folder).map(|source| ChatTemplate::new(&source, special::named(folder)));
+        Ok(Tokenizer { chat, ..Tokenizer::of_fast(fast, special, None, blake3::hash(&bytes)) })
     }
 
     fn of_fast(fast: tokenizers::Tokenizer, special: Special, chat: Option<String>, digest: blake3::Hash) -> Tokenizer {
@@ -110,9 +110,10 @@ impl Tokenizer {
         let digest = digest.to_hex().to_string();
         let (control, whole) = (control(&model, &special), whole(&model));
         let mut tokenizer = Tokenizer { model, special, chat: None, size, digest, control, whole };
-        let text = |id: Option<u32>| id.map_or(String::new(), |id| tokenizer.text_of(id));
-        let (bos, eos) = (text(tokenizer.special.bos), text(tokenizer.special.eos));
-        tokenizer.chat = chat.map(|source| ChatTemplate { source, bos, eos });
+        let ids = [("bos_token", tokenizer.special.bos), ("eos_token", tokenizer.special.eos)];
+        let named = ids.into_iter().filter_map(|(name, id)| Some((name.to_string(), tokenizer.text_of(id?))));
+        let named = named.collect();
+        tokenizer.chat = chat.map(|source| ChatTemplate::new(&source, named));
         tokenizer
     }
 
@@ -135,8 +136,25 @@ impl Tokenizer {
     pub fn more(&self, text: &str) -> Result<Vec<u32>, StageError> {
         let Model::Fast(_) = self.model else { return self.encode(text, false) };
         // Some tokenizer.json put a space before every text: behind a line break they leave the text alone.
-        let opening = self.encode("\n", true)?;
-        let behind = self.encode(&format!("\n{text}"), true)?;
+        self.behind("\n", text)
+    }
+
+    /// Returns the ids of a text that continues others, of which the last token is `last`. Behind a whole token a text begins
+    /// anew, as it does where the tokenizer reads all of them at once.
+    ///
+    /// # Errors
+    /// When the tokenizer's own rules fail on the text.
+    pub fn after(&self, last: Option<u32>, text: &str) -> Result<Vec<u32>, StageError> {
+        match (last.filter(|id| self.whole.contains(id)), &self.model) {
+            (None, _) => self.more(text),
+            (Some(_), Model::Spm { .. }) => self.encode(text, true),
+            (Some(id), Model::Fast(_)) => self.behind(&self.text_of(id), text),
+        }
+    }
+
+    fn behind(&self, opening: &str, text: &str) -> Result<Vec<u32>, StageError> {
+        let behind = self.encode(&format!("{opening}{text}"), true)?;
+        let opening = self.encode(opening, true)?;
         match behind.strip_prefix(opening.as_slice()) {
             Some(ids) => Ok(ids.to_vec()),
             None => self.encode(text, true),
@@ -177,9 +195,10 @@ impl Tokenizer {
 
     /// SentencePiece of a GGUF knows no offsets, so that its parts are tokenised one by one.
     fn apart(&self, parts: &[Part]) -> Result<Vec<(u32, bool)>, StageError> {
-        let mut tokens = Vec::new();
+        let mut tokens: Vec<(u32, bool)> = Vec::new();
         for part in parts {
-            let ids = if tokens.is_empty() { self.bare(&part.text)? } else { self.more(&part.text)? };
+            let last = tokens.last().map(|(id, _)| *id);
+            let ids = if tokens.is_empty() { self.bare(&part.text)? } else { self.after(last, &part.text)? };
             tokens.extend(ids.into_iter().map(|id| (id, part.is_answer)));
         }
         Ok(tokens)

@@ -4,6 +4,7 @@
 //! `generation_config.json` are the model's and are known to be wrong in early LLaMA conversions (their end was the
 //! tokenizer's beginning), so the tokenizer's own word counts first.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -88,6 +89,15 @@ fn ids(config: &Value, key: &str) -> Vec<u32> {
         Some(value) => id(value).into_iter().collect(),
         None => Vec::new(),
     }
+}
+
+/// Returns the texts of a folder's special tokens by the names that chat templates give them, as transformers passes them:
+/// those of `tokenizer_config.json`, else of `special_tokens_map.json`.
+pub fn named(folder: &Path) -> BTreeMap<String, String> {
+    let files = ["special_tokens_map.json", "tokenizer_config.json"].map(|name| json(&folder.join(name)));
+    let fields = files.iter().filter_map(Value::as_object).flatten().filter(|(name, _)| name.ends_with("_token"));
+    let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(String::from);
+    fields.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
 }
 
 /// Returns the chat template of a folder: `chat_template.jinja`, else the one in `tokenizer_config.json`.

@@ -128,6 +128,18 @@ fn what_users_added_to_sentence_piece_stays_whole_and_is_text() {
 }
 
 #[test]
+fn behind_a_whole_token_sentence_piece_begins_anew_as_it_does_in_one_go() {
+    let tokens = [("<unk>", 2), ("a", 1), ("</s>", 3), ("\u{2581}", 1), ("\u{2581}a", 1)];
+    let scores = Value::List(vec![Value::Float(0.0); tokens.len()]);
+    let tokenizer = of_gguf("llama", &tokens, &[("scores", scores), ("eos_token_id", Value::Unsigned(2))]);
+    let whole = tokenizer.bare("a</s>a").unwrap();
+    let first = tokenizer.bare("a</s>").unwrap();
+    let last = first.last().copied();
+    assert_eq!([first, tokenizer.after(last, "a").unwrap()].concat(), whole);
+    assert_eq!(tokenizer.after(Some(1), "a").unwrap(), [1], "behind text it goes on");
+}
+
+#[test]
 fn small_model_and_large_tokenizer_do_not_fit() {
     let Some(folder) = tiny_llama("model") else { return };
     let tokenizer = Tokenizer::open(&folder).unwrap();

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use serde_json::json;
 use watershed_engine::{Job, StageError};
 use watershed_stages::formats;
-use watershed_stages::generate::{Generate, GenerateRun, Mode as Choice};
+use watershed_stages::generate::{Generate, GenerateRun, Mode as Choice, ParrotGuard};
 use watershed_stages::record::answer;
 use watershed_stages::record::example::Example;
 use watershed_stages::record::lines;
@@ -39,7 +39,7 @@ pub fn generate(params: &Generate, run: &GenerateRun, job: &Job) -> Result<(), S
     let desk = Desk { job, model: &model, tokenizer: &speech.tokenizer, ends, rows: &rows, prompts: &prompts };
     let mut answers = desk.write(&(0..prompts.len()).collect::<Vec<_>>(), &config, "answers")?;
     let parrots = guard::guard(params.parrot_guard, &desk, &config, &mut answers)?;
-    report(&answers, &parrots, speech.card.as_ref(), &prompts, job)?;
+    report(params, &answers, &parrots, speech.card.as_ref(), &prompts, job)?;
     lines::write(job.output("answers"), &answers)
 }
 
@@ -158,6 +158,7 @@ impl Desk<'_> {
             tokens: answer.ids.len() as u32,
             token_ids: answer.ids.clone(),
             finish_reason: reason.to_string(),
+            retries: 0,
         }
     }
 }
@@ -201,6 +202,7 @@ impl Watch for Writer<'_> {
 }
 
 fn report(
+    params: &Generate,
     answers: &[answer::Answer],
     parrots: &[String],
     card: Option<&Card>,
@@ -214,12 +216,15 @@ fn report(
     job.count("answers", answers.len() as f64);
     job.count("tokens", tokens as f64);
     job.count("parrot_rate", rate);
-    write_json(
-        job.output("report"),
-        &json!({
-            "answers": answers.len(), "tokens": tokens,
-            "ended": {"stop": ended("stop"), "length": ended("length"), "stop_string": ended("stop_string")},
-            "parrot_rate": rate, "parrots": parrots, "prompts_longer_than_training": longer,
-        }),
-    )
+    let mut report = json!({
+        "answers": answers.len(), "tokens": tokens,
+        "ended": {"stop": ended("stop"), "length": ended("length"), "stop_string": ended("stop_string")},
+        "parrot_rate": rate, "parrots": parrots, "prompts_longer_than_training": longer,
+    });
+    if params.parrot_guard == ParrotGuard::Retry {
+        let rewritten = answers.iter().filter(|answer| answer.retries > 0).count();
+        job.count("rewritten", rewritten as f64);
+        report["rewritten"] = rewritten.into();
+    }
+    write_json(job.output("report"), &report)
 }

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use watershed_engine::{Job, StageError};
+use watershed_stages::evaluate::customer_of;
 use watershed_stages::formats;
 use watershed_stages::rank::{self, Calibrate, Rank};
 use watershed_stages::record::example::Example;
@@ -58,7 +59,7 @@ pub fn rank(params: &Rank, job: &Job) -> Result<(), StageError> {
         if let Some(neutral) = task.neutral_of.get(place).map(|place| &neutral[*place]) {
             sums.iter_mut().zip(neutral).for_each(|(sum, off)| *sum -= off);
         }
-        order(params, &rows[place].group, &task.choices[task.contexts[place].1], &sums)
+        order(params, customer_of(&rows[place]), &task.choices[task.contexts[place].1], &sums)
     })?;
     job.count("prompts", rows.len() as f64);
     lines::write(job.output("ranking"), &ranked)
@@ -101,14 +102,14 @@ impl Scorer<'_> {
 }
 
 /// Returns the best items of a row, equal scores by id.
-fn order(params: &Rank, group: &str, choice: &Choice, sums: &[f64]) -> Ranked {
+fn order(params: &Rank, customer: &str, choice: &Choice, sums: &[f64]) -> Ranked {
     let normed = sums.iter().zip(&choice.lengths).map(|(sum, length)| sum / (*length as f64).powf(params.length_norm));
     let rounded = normed.map(|score| (score * PARTS).round() / PARTS);
     let mut ranked: Vec<(f64, &String)> = rounded.zip(&choice.items).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     ranked.truncate(params.k as usize);
     Ranked {
-        group: group.to_string(),
+        group: customer.to_string(),
         items: ranked.iter().map(|(_, item)| (*item).clone()).collect(),
         scores: ranked.iter().map(|(score, _)| *score).collect(),
     }

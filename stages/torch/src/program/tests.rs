@@ -2,6 +2,7 @@
 
 mod audit;
 mod going_on;
+mod told;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -245,7 +246,7 @@ fn a_quantised_base_is_said_to_be_one() {
     project.run("lora-train", with(json!({"checks": {"eos": "off"}})), &inputs, "out", 0).unwrap();
     assert!(project.logged("note")[0].starts_with("the base is quantised (Q8_0)"), "{:?}", project.logged("note"));
     project.train(with(json!({"checks": {"eos": "off"}})), "plain", 0).unwrap();
-    assert_eq!(project.logged("note"), [""; 0]);
+    assert!(project.logged("note").iter().all(|line| !line.contains("quantised")), "{:?}", project.logged("note"));
 }
 
 fn validation_rows(project: &Project) -> Vec<Value> {

@@ -207,6 +207,9 @@ impl<'a> Training<'a> {
             self.job.check_cancelled()?;
             self.update()?;
             self.evaluate_if_due()?;
+            if self.progress.evaluated == Some(self.progress.step) {
+                self.tell_progress();
+            }
             // the last one too: a check that refuses the result may be softened
             if self.is_over() || checkpoint_cadence(self.job).is_due(self.progress.step, self.ends_epoch()) {
                 self.save()?;
@@ -310,16 +313,26 @@ impl<'a> Training<'a> {
         ];
         values.extend(line.response_loss.map(|loss| ("response_loss", loss)));
         self.job.metric(line.step, line.epoch, &values);
-        self.job.progress(line.step, self.updates.len() as u64, "updates", self.note(&line));
         self.progress.curves.updates.push(line);
+        self.tell_progress();
     }
 
-    /// Returns what stands beside the number of updates done.
+    /// Tells the number of updates done, and beside it the newest numbers.
+    fn tell_progress(&self) {
+        if let Some(line) = self.progress.curves.updates.last() {
+            self.job.progress(line.step, self.updates.len() as u64, "updates", self.note(line));
+        }
+    }
+
+    /// Returns what stands beside the number of updates done; what an evaluation of an earlier update found is marked with that
+    /// update.
     fn note(&self, line: &UpdateLine) -> String {
         let rate = self.pace.tokens as f64 / self.pace.seconds.max(1e-9);
-        let val = self.progress.curves.evals.last().map(|eval| format!(", val {:.3}", eval.score()));
+        let age = self.progress.evaluated.filter(|step| *step < line.step);
+        let age = age.map_or(String::new(), |step| format!(" @{step}"));
+        let val = self.progress.curves.evals.last().map(|eval| format!(", val {:.3}{age}", eval.score()));
         let parrots = self.parrot_rate(self.progress.evaluated).filter(|rate| *rate > 0.0);
-        let parrots = parrots.map(|rate| format!(", parrots {:.0} %", rate * 100.0));
+        let parrots = parrots.map(|rate| format!(", parrots {:.0} %{age}", rate * 100.0));
         let seen = val.into_iter().chain(parrots).collect::<String>();
         format!("epoch {:.1}, loss {:.3}{seen}, {rate:.0} tokens/s", line.epoch, line.loss)
     }

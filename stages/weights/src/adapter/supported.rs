@@ -44,7 +44,24 @@ pub(super) fn check_agreement(json: &Value, pairs: &[Pair]) -> Checked {
             return Err(format!("`{name}` has rank {r}, `{CONFIG}` says {said}: {TOGETHER}"));
         }
     }
+    check_targets(json, pairs)?;
     check_layers(json, pairs)
+}
+
+/// PEFT adapts the modules that the configuration names and passes over other tensors of the file.
+fn check_targets(json: &Value, pairs: &[Pair]) -> Checked {
+    let names = |module: &str, target: &str| module == target || module.ends_with(&format!(".{target}"));
+    let (targets, excluded) = (json["target_modules"].as_array(), &json["exclude_modules"]);
+    for Pair { module, .. } in pairs {
+        if texts(excluded).any(|target| names(module, target)) {
+            return Err(format!("`exclude_modules` leaves out `{module}`, which the file adapts: {TOGETHER}"));
+        }
+        let is_target = |target: &Value| target.as_str().is_some_and(|target| names(module, target));
+        if targets.is_some_and(|targets| !targets.iter().any(is_target)) {
+            return Err(format!("`target_modules` does not name `{module}`, which the file adapts: {TOGETHER}"));
+        }
+    }
+    Ok(())
 }
 
 const TOGETHER: &str = "give the two files that were saved together";

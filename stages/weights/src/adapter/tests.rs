@@ -134,6 +134,14 @@ fn ranks_that_are_not_the_tensors_are_refused() {
 }
 
 #[test]
+fn modules_that_the_configuration_does_not_name_are_refused() {
+    assert_refused(json!({"target_modules": ["q_proj"]}), "`target_modules` does not name `model.layers.0.self_attn.");
+    assert_refused(json!({"exclude_modules": ["v_proj"]}), "v_proj`, which the file adapts");
+    let Some(opened) = opened(json!({"target_modules": "all-linear", "exclude_modules": null})) else { return };
+    opened.unwrap();
+}
+
+#[test]
 fn layers_that_are_not_the_tensors_are_refused() {
     assert_refused(
         json!({"layers_to_transform": [0]}),

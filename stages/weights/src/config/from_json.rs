@@ -17,23 +17,24 @@ pub(crate) fn from_json(path: &Path, json: &Value, generation: Option<&Value>) -
     let (hidden, heads) = (size(path, json, "hidden_size")?, size(path, json, "num_attention_heads")?);
     let head_dim = optional_size(json, "head_dim").unwrap_or(hidden / heads.max(1));
     let truth = |key: &str| json.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let number = |key: &str| json.get(key).and_then(Value::as_f64);
+    let theta = number(path, rope(json), "rope_theta")?.or(number(path, Some(json), "rope_theta")?).unwrap_or(10_000.0);
     let config = LlamaConfig {
         hidden,
         heads,
         head_dim,
         layers: size(path, json, "num_hidden_layers")?,
-        kv_heads: optional_size(json, "num_key_value_heads").unwrap_or(heads),
+        kv_heads: optional_size(json, "num_key_value_heads").unwrap_or(usual_kv_heads(model_type, heads)),
         mlp: size(path, json, "intermediate_size")?,
         vocab: size(path, json, "vocab_size")?,
         tied: truth("tie_word_embeddings"),
-        rope_theta: rope(json, "rope_theta").and_then(Value::as_f64).or(number("rope_theta")).unwrap_or(10_000.0),
-        rope_factors: rope_factors(path, json, head_dim)?,
-        rms_eps: number("rms_norm_eps").unwrap_or(1e-6),
+        rope_theta: theta,
+        rope_factors: rope_factors(path, json, head_dim, theta)?,
+        rms_eps: number(path, Some(json), "rms_norm_eps")?.unwrap_or(1e-6),
         max_positions: positions(json, model_type),
-        qkv_bias: model_type == "qwen2" || truth("attention_bias"),
-        o_bias: model_type != "qwen2" && truth("attention_bias"),
-        mlp_bias: truth("mlp_bias"),
+        // only LLaMA's configuration has these switches; transformers passes over them elsewhere
+        qkv_bias: model_type == "qwen2" || model_type == "llama" && truth("attention_bias"),
+        o_bias: model_type == "llama" && truth("attention_bias"),
+        mlp_bias: model_type == "llama" && truth("mlp_bias"),
         bos: json.get("bos_token_id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()),
         eos: end_ids(json, generation),
     };
@@ -49,10 +50,11 @@ fn check_supported<'a>(path: &Path, json: &'a Value) -> Result<&'a str> {
         ));
     }
     let activation = json.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
-    if activation != "silu" {
+    // two names of one function in transformers
+    if !["silu", "swish"].contains(&activation) {
         return Err(Error::unsupported(path, format!("`hidden_act` is `{activation}`: only silu is supported")));
     }
-    let rotated = rope(json, "partial_rotary_factor").or_else(|| json.get("partial_rotary_factor"));
+    let rotated = [rope(json), Some(json)].into_iter().flatten().find_map(|map| map.get("partial_rotary_factor"));
     if let Some(share) = rotated.and_then(Value::as_f64).filter(|share| *share != 1.0) {
         return Err(Error::unsupported(
             path,
@@ -76,25 +78,51 @@ fn optional_size(json: &Value, key: &str) -> Option<usize> {
     json.get(key).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok())
 }
 
+/// Returns a number that may be left out or null.
+fn number(path: &Path, json: Option<&Value>, key: &str) -> Result<Option<f64>> {
+    match json.and_then(|json| json.get(key)).filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => {
+            let wrong = || Error::damaged(path, format!("`{key}` is {value}: expected a number"));
+            value.as_f64().map(Some).ok_or_else(wrong)
+        }
+    }
+}
+
+/// Returns how many key-value heads a configuration means that does not say (transformers' defaults).
+fn usual_kv_heads(model_type: &str, heads: usize) -> usize {
+    match model_type {
+        "mistral" => 8,
+        "qwen2" => 32,
+        _ => heads,
+    }
+}
+
 /// Longer sequences than a sliding window would need another mask, so the window is the limit where it is in use
 /// (Qwen2 writes one that is switched off).
 fn positions(json: &Value, model_type: &str) -> usize {
     let longest = optional_size(json, "max_position_embeddings").unwrap_or(2048);
-    let is_off = model_type == "qwen2" && json.get("use_sliding_window").and_then(Value::as_bool) != Some(true);
+    let is_used = json.get("use_sliding_window").and_then(Value::as_bool) == Some(true);
+    // Qwen2's first layers see everything, and these may be all
+    let full = optional_size(json, "max_window_layers").unwrap_or(28);
+    let is_whole = optional_size(json, "num_hidden_layers").is_some_and(|layers| layers <= full);
+    let is_off = model_type == "qwen2" && (!is_used || is_whole);
     let window = if is_off { None } else { optional_size(json, "sliding_window") };
     window.map_or(longest, |window| window.min(longest))
 }
 
-/// Returns a field of `rope_parameters` (transformers 5) or `rope_scaling` (4).
-fn rope<'a>(json: &'a Value, key: &str) -> Option<&'a Value> {
-    ["rope_parameters", "rope_scaling"].iter().find_map(|section| json.get(section)?.get(key))
+/// Returns `rope_scaling` (transformers 4), else `rope_parameters` (5): of two that disagree transformers takes the first, whole.
+fn rope(json: &Value) -> Option<&Value> {
+    let sections = ["rope_scaling", "rope_parameters"].into_iter().filter_map(|section| json.get(section));
+    sections.into_iter().find(|map| map.as_object().is_some_and(|map| !map.is_empty()))
 }
 
-fn rope_factors(path: &Path, json: &Value, head_dim: usize) -> Result<Option<Vec<f64>>> {
-    let kind = rope(json, "rope_type").or_else(|| rope(json, "type")).and_then(Value::as_str).unwrap_or("default");
+fn rope_factors(path: &Path, json: &Value, head_dim: usize, theta: f64) -> Result<Option<Vec<f64>>> {
+    let map = rope(json).unwrap_or(&Value::Null);
+    let kind = map.get("rope_type").or_else(|| map.get("type")).and_then(Value::as_str).unwrap_or("default");
     match kind {
         "default" => Ok(None),
-        "llama3" => llama3_factors(path, json, head_dim).map(Some),
+        "llama3" => llama3_factors(path, map, head_dim, theta).map(Some),
         other => {
             Err(Error::unsupported(path, format!("rotary scaling `{other}` is not supported: default and llama3 are")))
         }
@@ -103,14 +131,13 @@ fn rope_factors(path: &Path, json: &Value, head_dim: usize) -> Result<Option<Vec
 
 /// Returns what `rope_type: llama3` divides each frequency by (transformers `modeling_rope_utils.py`,
 /// `_compute_llama3_parameters`): low frequencies by `factor`, high ones by 1, a linear ramp of the quotient between.
-fn llama3_factors(path: &Path, json: &Value, head_dim: usize) -> Result<Vec<f64>> {
+fn llama3_factors(path: &Path, map: &Value, head_dim: usize, theta: f64) -> Result<Vec<f64>> {
     let number = |key: &str| {
-        let value = rope(json, key).and_then(Value::as_f64).filter(|number| *number > 0.0);
+        let value = map.get(key).and_then(Value::as_f64).filter(|number| *number > 0.0);
         value.ok_or_else(|| Error::damaged(path, format!("rotary scaling llama3 needs `{key}` above 0")))
     };
     let (factor, context) = (number("factor")?, number("original_max_position_embeddings")?);
     let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
-    let theta = rope(json, "rope_theta").or_else(|| json.get("rope_theta")).and_then(Value::as_f64).unwrap_or(10_000.0);
     let one = |pair: usize| {
         let wavelength = 2.0 * std::f64::consts::PI * theta.powf(2.0 * pair as f64 / head_dim as f64);
         if wavelength > context / low {
@@ -168,6 +195,40 @@ mod tests {
     }
 
     #[test]
+    fn of_two_spellings_that_disagree_the_older_counts_whole() {
+        let mut both = small();
+        both["rope_theta"] = json!(500_000.0);
+        both["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 1e4});
+        both["rope_scaling"] = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64});
+        let mut old = both.clone();
+        old.as_object_mut().unwrap().remove("rope_parameters");
+        assert_eq!(read(&both).unwrap(), read(&old).unwrap());
+        assert!(read(&both).unwrap().rope_theta == 500_000.0 && read(&both).unwrap().rope_factors.is_some());
+        for empty in [json!(null), json!({})] {
+            both["rope_scaling"] = empty;
+            assert_eq!((read(&both).unwrap().rope_theta, read(&both).unwrap().rope_factors), (1e4, None));
+        }
+    }
+
+    #[test]
+    fn switches_of_another_architecture_are_passed_over() {
+        let mut mistral = small();
+        mistral["model_type"] = json!("mistral");
+        mistral["attention_bias"] = json!(true);
+        mistral["mlp_bias"] = json!(true);
+        let config = read(&mistral).unwrap();
+        assert!(!config.qkv_bias && !config.o_bias && !config.mlp_bias);
+        let mut qwen = small();
+        qwen["model_type"] = json!("qwen2");
+        qwen["use_sliding_window"] = json!(true);
+        qwen["sliding_window"] = json!(16);
+        assert_eq!(read(&qwen).unwrap().max_positions, 2048, "its first 28 layers see everything");
+        qwen["max_window_layers"] = json!(1);
+        assert_eq!(read(&qwen).unwrap().max_positions, 16);
+    }
+
+    #[test]
     fn llama3_scaling_divides_low_frequencies_only() {
         let mut json = small();
         json["head_dim"] = json!(128);
@@ -193,6 +254,7 @@ mod tests {
             ("hidden_size", json!(-4), "`hidden_size`"),
             ("rope_theta", json!(-1), "its `rope_theta` is -1: expected a number above 0"),
             ("rope_theta", json!(0), "its `rope_theta` is 0"),
+            ("rope_theta", json!("1e6"), "`rope_theta` is \"1e6\": expected a number"),
             ("rms_norm_eps", json!(-1.0), "its `rms_norm_eps` is -1: expected 0 or a small number above"),
         ] {
             let mut json = small();

@@ -32,14 +32,11 @@ pub fn guard(
         }
         let again = desk.write(&parrots, &stricter(config, attempt, *run), &format!("retry-{attempt}"))?;
         for (place, answer) in parrots.iter().zip(again) {
-            answers[*place] = answer;
+            answers[*place] = Answer { retries: attempt, ..answer };
         }
         let before = parrots.len();
         parrots = find(desk, answers);
-        let left = parrots.len();
-        desk.job.note(format!(
-            "{before} answers that parrot were written again without runs of {run} tokens, {left} of them still do"
-        ));
+        desk.job.note(told(before, parrots.len(), *run));
     }
     if choice == ParrotGuard::Fail && !parrots.is_empty() {
         return Err(refusal(&parrots, answers));
@@ -58,13 +55,25 @@ fn stricter(config: &GenerateConfig, attempt: u32, run: usize) -> GenerateConfig
     }
 }
 
+/// Says that so many parrots were written again without runs of `run` tokens, and how many of them are `left`.
+fn told(parrots: usize, left: usize, run: usize) -> String {
+    let again = format!("written again without runs of {run} tokens");
+    match (parrots, left) {
+        (1, 0) => format!("1 answer that parrots was {again} and no longer does"),
+        (1, _) => format!("1 answer that parrots was {again} and still does"),
+        (_, 0) => format!("{parrots} answers that parrot were {again}, none of them still does"),
+        (_, 1) => format!("{parrots} answers that parrot were {again}, 1 of them still does"),
+        _ => format!("{parrots} answers that parrot were {again}, {left} of them still do"),
+    }
+}
+
 fn refusal(parrots: &[usize], answers: &[Answer]) -> StageError {
-    StageError::failed(format!(
-        "{} of {} answers copy their input or themselves, the first is `{}`; set `parrot_guard: report` to see them",
-        parrots.len(),
-        answers.len(),
-        answers[parrots[0]].id
-    ))
+    let (count, all, id) = (parrots.len(), answers.len(), &answers[parrots[0]].id);
+    let way = "set `parrot_guard: report` to see";
+    StageError::Failed(match count {
+        1 => format!("1 of {all} answers copies its input or itself, that of `{id}`; {way} it"),
+        _ => format!("{count} of {all} answers copy their input or themselves, the first is `{id}`; {way} them"),
+    })
 }
 
 /// Returns the places of the answers that parrot.
@@ -79,6 +88,18 @@ mod tests {
     use watershed_torch::Mode;
 
     use super::*;
+
+    #[test]
+    fn one_parrot_is_told_as_one() {
+        let again = "written again without runs of 8 tokens";
+        assert_eq!(told(1, 1, 8), format!("1 answer that parrots was {again} and still does"));
+        assert_eq!(told(1, 0, 8), format!("1 answer that parrots was {again} and no longer does"));
+        assert_eq!(told(9, 1, 8), format!("9 answers that parrot were {again}, 1 of them still does"));
+        assert_eq!(told(9, 2, 8), format!("9 answers that parrot were {again}, 2 of them still do"));
+        let answers = ["a", "b"].map(|id| Answer { id: id.into(), ..Answer::default() });
+        let wanted = "1 of 2 answers copies its input or itself, that of `b`; set `parrot_guard: report` to see it";
+        assert_eq!(refusal(&[1], &answers).to_string(), wanted);
+    }
 
     #[test]
     fn each_retry_forbids_shorter_runs_and_never_allows_what_was_forbidden() {

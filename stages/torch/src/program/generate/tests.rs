@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use watershed_engine::StageError;
+use watershed_engine::job::JobEvent;
 use watershed_stages::record::answer::Answer;
 use watershed_stages::record::lines;
 
@@ -85,6 +86,27 @@ fn retried_answers_end_at_stop_texts_too() {
     let stopped = desk.write("stopped", json!({"parrot_guard": "retry", "stop": [stop]}));
     assert_eq!(stopped[id].finish_reason, "stop_string");
     assert!(stopped.values().all(|answer| !answer.text.contains(&stop)));
+}
+
+#[test]
+fn answers_that_were_written_again_are_marked_and_counted() {
+    let Some(desk) = Desk::of_parrots() else { return };
+    let report = |name: &str| {
+        serde_json::from_slice::<Value>(&std::fs::read(desk.project.path(name).join("report")).unwrap()).unwrap()
+    };
+    let first = desk.write("report", json!({}));
+    assert!(first.values().all(|answer| answer.retries == 0));
+    assert_eq!(report("report").get("rewritten"), None);
+    let parrots = report("report")["parrots"].clone();
+    let retried = desk.write("retry", json!({"parrot_guard": "retry"}));
+    let again = retried.iter().filter(|(_, answer)| answer.retries > 0).map(|(id, _)| id.as_str());
+    let mut again: Vec<&str> = again.collect();
+    again.sort_by_key(|id| parrots.as_array().unwrap().iter().position(|parrot| parrot == id));
+    assert_eq!((json!(again), report("retry")["rewritten"].as_u64()), (parrots, Some(again.len() as u64)));
+    assert!(!again.is_empty() && retried.values().all(|answer| answer.retries <= 2));
+    let counted = desk.project.told.lock().unwrap();
+    let is_it = |event: &JobEvent| matches!(event, JobEvent::Count { name, value } if name == "rewritten" && *value == again.len() as f64);
+    assert!(counted.iter().any(is_it));
 }
 
 #[test]

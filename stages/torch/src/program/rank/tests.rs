@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use watershed_engine::StageError;
+use watershed_engine::job::run_alone;
+use watershed_engine::{Kind, StageError};
+use watershed_stages::evaluate::Evaluate;
+use watershed_stages::record::interaction::{self, Interaction};
 use watershed_stages::record::lines;
 use watershed_stages::record::ranking::Ranked;
 use watershed_stages::text::{Template, TemplateChoice, Tokenizer};
@@ -130,6 +133,32 @@ fn a_row_with_candidates_ranks_these_and_k_cuts() {
     rows[1]["candidates"] = json!(["nowhere"]);
     let error = shop.try_rank("none", json!({}), &write(&rows)).unwrap_err().to_string();
     assert!(error.contains("`nowhere` is not in `items`"), "{error}");
+}
+
+#[test]
+fn a_row_without_a_group_is_a_customer_of_its_own_whom_evaluate_finds() {
+    let Some(shop) = Shop::new() else { return };
+    let ranked = shop.rank("own", json!({}));
+    let mut rows = shop.rows();
+    let customers: Vec<&str> = ranked.iter().map(|ranked| ranked.group.as_str()).collect();
+    assert_eq!(customers, rows.iter().map(|row| row["id"].as_str().unwrap()).collect::<Vec<_>>());
+    let bought = |ranked: &Ranked| Interaction {
+        user_id: ranked.group.clone(),
+        item_id: ranked.items[0].clone(),
+        ..Interaction::default()
+    };
+    let (truth, list, out) = (shop.0.path("truth"), shop.0.path("own/ranking"), shop.0.path("judged"));
+    interaction::write(&truth, ranked.iter().map(bought).collect()).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    let inputs = [("ranking", "tuned", list.as_path()), ("truth", "x", truth.as_path())];
+    run_alone(&Kind::of::<Evaluate>(), json!({"k": [1]}), &inputs, &out).unwrap();
+    let metrics: Value = serde_json::from_slice(&std::fs::read(out.join("metrics")).unwrap()).unwrap();
+    let number = |name: &str| metrics[name].as_f64().unwrap();
+    assert_eq!((number("tuned.customers"), number("tuned.hit@1")), (rows.len() as f64, 1.0));
+    rows[0]["group"] = "ann".into();
+    let named = shop.0.path("named.jsonl");
+    lines::write(&named, &rows).unwrap();
+    assert_eq!(shop.try_rank("named", json!({}), &named).unwrap()[0].group, "ann");
 }
 
 #[test]

@@ -24,6 +24,7 @@ impl Training<'_> {
             adapter::write(job.output("adapter"), lora, &self.card)?;
         }
         let chosen = best.map_or(self.progress.step, |(_, step)| step);
+        self.tell_last_evaluation();
         let checks = checks::check(self.params, self.trainer.model(), lora, self.data, job)?;
         verdict(&self.progress.curves.evals, chosen).into_iter().for_each(|text| job.warn(text));
         self.warn_of_parrots(chosen);
@@ -35,17 +36,27 @@ impl Training<'_> {
         Ok(())
     }
 
+    /// Tells the last validation loss beside the lowest.
+    fn tell_last_evaluation(&self) {
+        let (Some(last), Some((best, of))) = (self.progress.curves.evals.last(), self.progress.best) else { return };
+        let (loss, step) = (last.score(), last.step);
+        self.job.note(format!("val {loss:.4} after update {step}, the best is {best:.4} after update {of}"));
+    }
+
     /// Measures the base and the adapter of update `chosen` on rows that had no say in anything.
     fn test(&mut self, chosen: u64) -> Result<(), StageError> {
         let (rows, model) = (Validation::new(&self.data.test.rows), self.trainer.model());
         if rows.is_empty() {
             return Ok(());
         }
+        self.job.progress(self.progress.step, self.updates.len() as u64, "updates", "measures the test rows");
         let lora = Lora::load(self.job.output("adapter"), model).map_err(failed)?;
         let epoch = chosen as f64 / self.updates_per_epoch();
         let (job, of) = (self.job, |lora, room: &Room, at| rows.measure(model, lora, room.budget(), at, self.job));
         let attempt = |room: &Room| Ok((of(None, room, (0, 0.0))?, of(Some(&lora), room, (chosen, epoch))?));
         let (before, after) = self.reading.fit(attempt, |text| job.warn(text))?;
+        let (found, start) = (after.score(), before.score());
+        self.job.note(format!("test {found:.4} with the adapter of update {chosen}, {start:.4} with the base"));
         self.job.metric(chosen, epoch, &[("test_loss", after.loss), ("test_loss_before", before.loss)]);
         self.progress.curves.tests = vec![before, after];
         Ok(())
