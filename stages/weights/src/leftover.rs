@@ -52,7 +52,7 @@ mod tests {
 
     fn config(keys: Value) -> LlamaConfig {
         let mut json = json!({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2,
-            "intermediate_size": 160, "vocab_size": 512, "tie_word_embeddings": true});
+            "num_key_value_heads": 4, "intermediate_size": 160, "vocab_size": 512, "tie_word_embeddings": true});
         json.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         LlamaConfig::of_json(Path::new("config.json"), &json).unwrap()
     }
