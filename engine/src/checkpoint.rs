@@ -99,6 +99,11 @@ pub fn hold(folder: &Path, mut wait: impl FnMut(u64) -> bool) -> io::Result<Opti
     Ok(None)
 }
 
+/// Says whether no process works in a folder.
+pub fn is_free(folder: &Path) -> bool {
+    hold(folder, |_| false).is_ok_and(|lock| lock.is_some())
+}
+
 /// Makes `folder` the place of this header's checkpoint. Returns what was wrong with one that lay there, now moved aside.
 ///
 /// # Errors

@@ -115,6 +115,7 @@ impl Bench<'_> {
         };
         action.produce(Aids::default(), &Quiet).map_err(|ended| match ended {
             Ended::Failed(StageError::Cancelled) if cancel.is_late() => StageError::out_of_time(),
+            Ended::Failed(StageError::Cancelled) if !cancel.is_cancelled() => StageError::ended_from_outside(),
             Ended::Failed(error) => error,
             Ended::LostInput(parent) => {
                 let title = self.session.graph.nodes[parent].title();

@@ -31,6 +31,9 @@ use crate::worker::{BUILD, panic_text};
 /// Stages that run longer are synced to the disk before their record: losing a GPU-hour costs more than a sync.
 const DURABLE_FROM: Duration = Duration::from_secs(1);
 
+/// Warnings of a stage that its record keeps.
+const MOST_WARNINGS: usize = 50;
+
 /// Folders of each execution: its outputs, and what it needs meanwhile, with links to its inputs.
 const FOLDERS: &[&str] = &["out", "scratch", "scratch/in"];
 
@@ -192,16 +195,27 @@ impl Action<'_> {
         sink: &dyn Sink,
     ) -> Result<Produced, StageError> {
         let begun = Instant::now();
-        self.check_unchanged_inputs("since the run began")?;
+        self.changed_input()?.map_or(Ok(()), |input| Err(changed(&input, "since the run began")))?;
         let spec = self.spec(sandbox.path(), inputs, aids);
         let (outputs, checkpoint) = (spec.outputs.clone(), spec.checkpoint.clone());
         let performed = self.perform(spec, sink, &sandbox.path().join("worker.log"));
-        let unchanged = self.check_unchanged_inputs("while the stage ran");
-        if let (Err(_), Some(checkpoint)) = (&unchanged, checkpoint) {
-            let _ = fs::remove_dir_all(checkpoint);
-        }
-        performed.and(unchanged)?;
+        self.unless_changed(performed, checkpoint, sink)?;
         Ok(Produced { outputs, wall: begun.elapsed(), _sandbox: sandbox })
+    }
+
+    /// Passes on how a stage ended; when an input changed meanwhile it failed, and its checkpoint goes.
+    fn unless_changed(
+        &self,
+        performed: Result<(), StageError>,
+        checkpoint: Option<PathBuf>,
+        sink: &dyn Sink,
+    ) -> Result<(), StageError> {
+        let looked = self.changed_input();
+        let Ok(Some(input)) = &looked else { return performed.and(looked.map(drop)) };
+        let _ = checkpoint.map(fs::remove_dir_all);
+        let text = format!("input `{input}` changed while the stage ran: nothing is kept of what it has done");
+        sink.emit(JobEvent::Log { level: "warn".into(), text });
+        performed.and(Err(changed(input, "while the stage ran")))
     }
 
     /// Publishes what was produced, the record last.
@@ -220,10 +234,14 @@ impl Action<'_> {
         let store = &self.session.store;
         let checkpoint = store.partial(&self.looked.key);
         if self.fresh {
+            let lock = checkpoint::hold(&checkpoint, |_| !self.cancel.is_cancelled());
             let _ = fs::remove_dir_all(&checkpoint);
+            drop(lock);
         } else if !self.node().stage.kind.judges.is_empty() {
             let work = work(self.node(), self.looked);
-            store.take_over(&self.looked.key, &|folder| checkpoint::is_of(folder, &work)).map_err(store_error)?;
+            store
+                .take_over(&self.looked.key, &|folder| checkpoint::is_of(folder, &work) && checkpoint::is_free(folder))
+                .map_err(store_error)?;
         }
         Ok(Aids { checkpoint: Some(checkpoint), memo: Some(store.memo_folder(self.node().stage.kind.name)) })
     }
@@ -265,15 +283,16 @@ impl Action<'_> {
             .unwrap_or_else(|panic| Err(StageError::Failed(format!("internal error: {}", panic_text(&*panic)))))
     }
 
-    /// Neither a result nor a checkpoint made from bytes that changed meanwhile may be kept under the key of the old bytes.
-    fn check_unchanged_inputs(&self, when: &str) -> Result<(), StageError> {
+    /// Returns an input whose bytes are no longer those of the key: neither a result nor a checkpoint made from them may be kept
+    /// under it.
+    fn changed_input(&self) -> Result<Option<String>, StageError> {
         for known in &self.looked.inputs {
             let From::Path { path, text } = &known.input.from else { continue };
             if self.session.identify_now(path, known.input.record)? != known.artifact {
-                return Err(StageError::Failed(format!("input `{text}` changed {when}; run again")));
+                return Ok(Some(text.clone()));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn publish(
@@ -323,6 +342,10 @@ fn work(node: &Node, looked: &Looked) -> Digest {
     }
 }
 
+fn changed(input: &str, when: &str) -> StageError {
+    StageError::Failed(format!("input `{input}` changed {when}; run again"))
+}
+
 /// Says whether an action would find a checkpoint of its work to go on from: its own, or one that it would take over.
 pub fn has_checkpoint(session: &Session, node: &Node, looked: &Looked) -> bool {
     let kind = &node.stage.kind;
@@ -334,9 +357,6 @@ pub fn has_checkpoint(session: &Session, node: &Node, looked: &Looked) -> bool {
     let others = own.parent().and_then(|folder| fs::read_dir(folder).ok());
     others.into_iter().flatten().flatten().any(|other| header.finds(&other.path()))
 }
-
-/// Warnings of a stage that its record keeps.
-const MOST_WARNINGS: usize = 50;
 
 #[derive(Default)]
 struct Told {

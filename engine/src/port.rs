@@ -106,7 +106,9 @@ impl RecordType {
                 "a PEFT folder: `adapter_config.json`, `adapter_model.safetensors`, and `watershed.json` (template, system \
                  prompt, digests of tokenizer and base)"
             }
-            RecordType::Answers => "JSON lines: `id, group, sample, text, token_ids, finish_reason, tokens`",
+            RecordType::Answers => {
+                "JSON lines: `id, group, sample, text, token_ids, finish_reason, tokens, retries?` (how often the parrot guard had it written again)"
+            }
             RecordType::Ranking => "JSON lines: `group, items [item_id], scores []`",
             RecordType::Predictions => "CSV with header `user_id,item_id,rating,prediction,impossible`",
             RecordType::Recommender => "a fitted recommender: safetensors and JSON",

@@ -27,7 +27,7 @@ pub struct Provenance {
     /// Numbers the stage told about its work, for example `rows_in`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, f64>,
-    /// What the stage warned of.
+    /// What the stage warned of, each once and at most fifty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Data outputs that this key had before, newest last: kept as evidence that computing it again gives other bytes.

@@ -18,6 +18,7 @@ pub fn of_run(run: &Run, findings: &[Option<Findings>]) -> Vec<Warning> {
     for (node, found) in run.nodes.iter().zip(findings) {
         for text in of_node(node, found.as_ref()) {
             match warnings.iter_mut().find(|warning| warning.text == *text) {
+                Some(warning) if warning.of.last() == Some(&node.title()) => {}
                 Some(warning) => warning.of.push(node.title()),
                 None => warnings.push(Warning { of: vec![node.title()], text: text.clone() }),
             }
@@ -26,11 +27,12 @@ pub fn of_run(run: &Run, findings: &[Option<Findings>]) -> Vec<Warning> {
     warnings
 }
 
-/// Returns what a node warned of: as its record says, and as the log says of one that has left none.
+/// Returns what a node warned of: of a hit as its record says, else as the log does.
 pub fn of_node<'a>(node: &'a RunNode, found: Option<&'a Findings>) -> &'a [String] {
     match (node.outcome.as_str(), found) {
-        ("hit" | "ran", Some(found)) => &found.provenance.warnings,
-        ("hit", None) | ("unneeded", _) => &[],
+        ("unneeded", _) | ("hit", None) => &[],
+        ("hit", Some(found)) => &found.provenance.warnings,
+        ("ran", Some(found)) if node.warnings.is_empty() => &found.provenance.warnings,
         _ => &node.warnings,
     }
 }

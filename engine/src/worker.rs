@@ -107,8 +107,8 @@ impl Sink for Stdout {
 
 /// Runs the worker's side: reads one order, executes it with `execute`, and returns the process's exit code.
 ///
-/// SIGTERM and SIGINT raise the job's cancel flag; the engine has the kernel send SIGTERM when it dies. Returns 0 when done, 40 when the job
-/// failed, 75 when a retry may help, 64 when the order could not be read.
+/// SIGTERM and SIGINT raise the job's cancel flag; the engine has the kernel send SIGTERM when it dies. Returns 0 when done,
+/// 40 when the job failed, 75 when a retry may help, 64 when the order could not be read.
 pub fn serve(kinds: &[(&str, u32)], execute: impl FnOnce(&Job) -> Result<(), StageError>) -> i32 {
     let cancel = signal::cancel_on_termination();
     let out = Stdout(Mutex::new(std::io::stdout()));

@@ -21,7 +21,8 @@ use crate::record::lines;
 /// label.
 ///
 /// Of a conversation, turns after its last answer and answers before the first turn of a user teach nothing: they are cut off
-/// and counted in `report`. One that keeps no answer is unusable.
+/// and counted in `report`. One that keeps no answer is unusable. Prompts, which end with a question, are read by `generate` as
+/// they stand in their file.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Examples {
@@ -168,11 +169,11 @@ fn report(files: &[JobInput], parsed: &[Parsed]) -> serde_json::Value {
 /// Tells how many turns were cut off, where any was.
 fn tell_cut(job: &Job, parsed: &[Parsed]) {
     let sum = |of: fn(&TurnsCut) -> usize| parsed.iter().map(|file| of(&file.turns_cut)).sum::<usize>();
-    let (trailing, leading) = (sum(|cut| cut.trailing), sum(|cut| cut.leading));
-    if trailing + leading == 0 {
+    let (turns, trailing, leading) = (sum(TurnsCut::turns), sum(|cut| cut.trailing), sum(|cut| cut.leading));
+    if turns == 0 {
         return;
     }
-    job.count("turns_cut", (trailing + leading) as f64);
+    job.count("turns_cut", turns as f64);
     job.note(format!(
         "conversations cut: {}; turns after the last answer: {trailing}; answers before the first turn of a user: {leading}",
         sum(|cut| cut.rows)

@@ -127,6 +127,7 @@ pub struct GenerateRun {
 impl Stage for Generate {
     const KIND: &'static str = "generate";
     const VERSION: u32 = 5;
+    const JUDGES: &'static [&'static str] = &["parrot_guard"];
     const REPRODUCIBLE: Reproducible = Reproducible::SameDevice;
     const HOME: Home = Home::Torch;
     type Run = GenerateRun;

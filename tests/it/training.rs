@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::project::{Project, Ran, files};
 
@@ -214,7 +214,7 @@ fn no_checkpoint_is_left_of_a_base_that_changed_meanwhile() {
 
 #[test]
 fn no_worker_outlives_an_engine_that_is_killed_while_it_starts() {
-    let Some(project) = project("batch_size: 4, epochs: 3", "checkpoint: 1") else { return };
+    let Some(project) = project("batch_size: 2, max_steps: 20000, eval_every: 100000", "") else { return };
     let mut engine = project.command(&["run", "-q"]).stdout(Stdio::null()).spawn().unwrap();
     let started = loop {
         match worker(engine.id() as i32) {
@@ -230,11 +230,6 @@ fn no_worker_outlives_an_engine_that_is_killed_while_it_starts() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{}", state());
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(project.store().join("partial").read_dir().unwrap().all(|place| {
-        let place = place.unwrap().path();
-        files(&place).iter().all(|path| !path.to_string_lossy().contains("step-"))
-    }));
-    assert_eq!(project.run(&[]).code, 0);
 }
 
 #[test]
@@ -313,7 +308,9 @@ fn a_training_that_a_check_refused_is_not_done_again_when_the_check_is_softened(
     let refused = project.run(&[]);
     assert!(refused.error("tuned").contains("`checks.kl: warn`"), "{}", refused.error("tuned"));
     project.edit("kl: fail", "kl: warn");
-    assert_eq!(project.plan(&["tuned"])["stages"][2]["goes_on"], true, "it takes over what the other action did");
+    let plan = project.plan(&["tuned"]);
+    let tuned = plan["stages"].as_array().unwrap().iter().find(|stage| stage["stage"] == "tuned").unwrap();
+    assert_eq!(tuned["goes_on"], true, "it takes over what the other action did");
     let softened = project.run(&[]);
     let updates = softened.events.iter().filter(|event| event["values"]["lr"].is_number()).count();
     assert_eq!((softened.code, updates), (0, 0), "{:?}", softened.events);
@@ -336,4 +333,42 @@ fn an_export_that_cannot_be_written_is_told_before_anything_is_trained() {
     assert_eq!(refused.outcome("ran"), ["parts", "rows"]);
     project.edit("format: gguf", "format: hf");
     assert_eq!(project.run(&[]).outcome("ran"), ["out", "tuned"]);
+}
+
+#[test]
+fn answers_that_the_guard_refused_are_not_written_again_when_it_is_softened() {
+    let Some(project) = project("batch_size: 4, epochs: 1", "") else { return };
+    // the input is in no prompt, so that it can be what was answered
+    let template = "{prompt: \"{{ instruction }}\", response: \"{{ output }}\"}";
+    project.write(
+        "watershed.yaml",
+        &format!(
+            "stages:
+  answers:
+    use: generate
+    in: {{prompts: ./prompts.jsonl, base: ./base}}
+    with: {{max_new_tokens: 48, template: {template}, parrot_guard: report}}
+    run: {{device: cpu}}
+"
+        ),
+    );
+    let ask = |inputs: [&str; 4]| {
+        let row = |(at, input): (usize, &&str)| {
+            let instruction = format!("Recommend product {at} and say why.");
+            format!("{}\n", json!({"id": at.to_string(), "instruction": instruction, "input": input}))
+        };
+        project.write("prompts.jsonl", &inputs.iter().enumerate().map(row).collect::<String>());
+    };
+    ask(["nothing"; 4]);
+    assert_eq!(project.run(&[]).code, 0);
+    let answers = project.says(&["get", "answers", "-o", "-"]);
+    let rows: Vec<Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    ask([0, 1, 2, 3].map(|at| rows[at]["text"].as_str().unwrap()));
+    project.edit("parrot_guard: report", "parrot_guard: fail");
+    let refused = project.run(&[]);
+    assert!(refused.error("answers").contains("`parrot_guard: report`"), "{}", refused.error("answers"));
+    project.edit("parrot_guard: fail", "parrot_guard: report");
+    let softened = project.run(&[]);
+    assert_eq!((softened.code, logged(&softened, "4 of 4 answers are there").len()), (0, 1), "{:?}", softened.events);
+    assert_eq!(project.says(&["get", "answers", "-o", "-"]), answers);
 }

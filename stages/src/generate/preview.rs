@@ -12,6 +12,7 @@ use crate::formats;
 use crate::lora_train::{Card, SYSTEM_IS_IDLE};
 use crate::record::example::Example;
 use crate::text::signs::Signs;
+use crate::text::template::unanswered;
 
 /// Looks at the base and, where they are there, at every prompt.
 ///
@@ -39,7 +40,8 @@ pub fn preview(params: &Generate, inputs: &PreviewInputs) -> Result<Preview, Sta
         Some(error) => Err(error),
         None => {
             let mut texts = texts(params, inputs)?;
-            texts.extend(Signs::of(&base.tokenizer).find(&rows).map(|signed| signed.told()));
+            let asked: Vec<Example> = rows.iter().map(unanswered).collect();
+            texts.extend(Signs::of(&base.tokenizer).find(&asked).map(|signed| signed.told()));
             let lint = |message| Lint { code: code::NOT_TOGETHER.into(), severity: Severity::Warn, message };
             Ok(Preview { lints: texts.into_iter().map(lint).collect(), ..Preview::default() })
         }

@@ -19,7 +19,7 @@ pub enum Shape {
     Cosine,
     /// Stays.
     Constant,
-    /// Stays, then falls to 0 in a straight line over the last tenth of the updates (warm-up, stable, decay).
+    /// Stays, then falls to 0 in a straight line over the last tenth of all updates (warm-up, stable, decay).
     Wsd,
 }
 

@@ -225,7 +225,7 @@ impl Template {
 }
 
 /// Returns the row before its last answer: an empty one stands for all answers that end a conversation.
-fn unanswered(row: &Example) -> Example {
+pub fn unanswered(row: &Example) -> Example {
     let mut row = Example { output: Some(String::new()), ..row.clone() };
     if let Some(messages) = &mut row.messages {
         let asked = messages.iter().rposition(|turn| turn.role != "assistant").map_or(0, |last| last + 1);

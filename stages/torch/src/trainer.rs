@@ -222,8 +222,8 @@ impl<'a> Trainer<'a> {
         state::save(path, tensors, self.step, &self.pending)
     }
 
-    /// Restores what [`Trainer::save_state`] wrote after update `step`; training then goes on bit for bit (on the processor, with as many
-    /// threads).
+    /// Restores what [`Trainer::save_state`] wrote after update `step`; training then goes on bit for bit (on the processor, with
+    /// as many threads).
     ///
     /// # Errors
     /// [`Error::File`] when the file is damaged, of another update or another adapter's; nothing is changed then.

@@ -103,7 +103,7 @@ fn open_folder(path: &Path) -> Result<ModelFiles> {
     let generation = if generation.is_file() { Some(read_json(&generation)?) } else { None };
     let mut config = from_json(&config_path, &json, generation.as_ref())?;
     let folder = Folder::open(path)?;
-    config.tied &= !has_own_output(&folder)?;
+    config.tied = config.tied && !has_own_output(&folder)?;
     Ok(ModelFiles { path: path.to_owned(), config, source: Source::Folder(folder) })
 }
 

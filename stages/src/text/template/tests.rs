@@ -97,7 +97,7 @@ fn a_system_turn_is_told_as_the_rows_own_system_prompt_is() {
 #[test]
 fn the_last_question_is_asked_whether_its_answer_is_learned_or_not() {
     let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
-    let chat = chat::ChatTemplate::new(&source.to_string(), std::collections::BTreeMap::new());
+    let chat = chat::ChatTemplate::new(source, std::collections::BTreeMap::new());
     let chat = Template::new(&TemplateChoice::Named(TemplateName::Chat), None, Some(chat)).unwrap();
     let asked = [("user", "FIRST", None), ("assistant", "first", None), ("user", "SECOND", None)];
     let answers: [&[(&str, &str, Option<bool>)]; 4] = [

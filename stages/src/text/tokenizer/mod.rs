@@ -9,7 +9,7 @@ mod special;
 mod spm;
 mod to_gguf;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use tokenizers::models::ModelWrapper;
@@ -86,8 +86,10 @@ impl Tokenizer {
         fast.with_padding(None);
         let fast = without_dropout(fast);
         let special = Special::of_folder(folder, &fast);
-        let chat = special::chat_source(folder).map(|source| ChatTemplate::new(&source, special::named(folder)));
-        Ok(Tokenizer { chat, ..Tokenizer::of_fast(fast, special, None, blake3::hash(&bytes)) })
+        let mut tokenizer = Tokenizer::of_fast(fast, special, None, blake3::hash(&bytes));
+        let named = special::named(folder, tokenizer.ends());
+        tokenizer.chat = special::chat_source(folder).map(|source| ChatTemplate::new(&source, named));
+        Ok(tokenizer)
     }
 
     fn of_fast(fast: tokenizers::Tokenizer, special: Special, chat: Option<String>, digest: blake3::Hash) -> Tokenizer {
@@ -110,11 +112,14 @@ impl Tokenizer {
         let digest = digest.to_hex().to_string();
         let (control, whole) = (control(&model, &special), whole(&model));
         let mut tokenizer = Tokenizer { model, special, chat: None, size, digest, control, whole };
-        let ids = [("bos_token", tokenizer.special.bos), ("eos_token", tokenizer.special.eos)];
-        let named = ids.into_iter().filter_map(|(name, id)| Some((name.to_string(), tokenizer.text_of(id?))));
-        let named = named.collect();
-        tokenizer.chat = chat.map(|source| ChatTemplate::new(&source, named));
+        tokenizer.chat = chat.map(|source| ChatTemplate::new(&source, tokenizer.ends()));
         tokenizer
+    }
+
+    /// Returns the texts of the tokens that begin and end a text, by the names that chat templates give them.
+    fn ends(&self) -> BTreeMap<String, String> {
+        let ids = [("bos_token", self.special.bos), ("eos_token", self.special.eos)];
+        ids.into_iter().filter_map(|(name, id)| Some((name.to_string(), self.text_of(id?)))).collect()
     }
 
     /// Returns the ids of a text from its beginning, with the beginning token where the model expects one.
@@ -215,9 +220,9 @@ impl Tokenizer {
         self.control.contains(&id)
     }
 
-    /// Returns the texts of the tokens that are no text but signs.
+    /// Returns the texts that are read as tokens which are no text but signs.
     pub fn signs(&self) -> impl Iterator<Item = String> {
-        self.control.iter().map(|id| self.text_of(*id))
+        self.control.intersection(&self.whole).map(|id| self.text_of(*id))
     }
 
     /// Says whether a token ends a turn by being there, control or not: it is whole, and no white space.

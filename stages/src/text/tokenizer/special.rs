@@ -92,12 +92,18 @@ fn ids(config: &Value, key: &str) -> Vec<u32> {
 }
 
 /// Returns the texts of a folder's special tokens by the names that chat templates give them, as transformers passes them:
-/// those of `tokenizer_config.json`, else of `special_tokens_map.json`.
-pub fn named(folder: &Path) -> BTreeMap<String, String> {
+/// those of `tokenizer_config.json`, else of `special_tokens_map.json`, else `usual`. One that is null is none.
+pub fn named(folder: &Path, usual: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut named = usual;
     let files = ["special_tokens_map.json", "tokenizer_config.json"].map(|name| json(&folder.join(name)));
     let fields = files.iter().filter_map(Value::as_object).flatten().filter(|(name, _)| name.ends_with("_token"));
-    let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(String::from);
-    fields.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
+    for (name, value) in fields {
+        match value.as_str().or_else(|| value.get("content")?.as_str()) {
+            Some(text) => named.insert(name.clone(), text.to_string()),
+            None => named.remove(name),
+        };
+    }
+    named
 }
 
 /// Returns the chat template of a folder: `chat_template.jinja`, else the one in `tokenizer_config.json`.
@@ -142,6 +148,20 @@ mod tests {
         assert_eq!(found(&[], &[]), None);
         let words = "the tokenizer ends texts with token 2, `config.json` with 0, 1";
         assert_eq!(found(&[2], &[0, 1]).as_deref(), Some(words));
+    }
+
+    #[test]
+    fn special_tokens_have_the_names_and_texts_of_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let usual = || ["bos_token", "eos_token"].map(|name| (name.to_string(), "<usual>".to_string())).into();
+        assert_eq!(named(folder.path(), usual()), usual());
+        let write = |name: &str, json: Value| std::fs::write(folder.path().join(name), json.to_string()).unwrap();
+        write("special_tokens_map.json", serde_json::json!({"bos_token": "<s>", "pad_token": "<pad>"}));
+        let config = serde_json::json!({"bos_token": null, "unk_token": {"content": "<unk>"}, "add_bos_token": true});
+        write("tokenizer_config.json", config);
+        let found = named(folder.path(), usual());
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        assert_eq!(found, [("eos_token", "<usual>"), ("pad_token", "<pad>"), ("unk_token", "<unk>")]);
     }
 
     #[test]

@@ -87,11 +87,11 @@ pub fn take_up(
     folder: &Path,
     mut restore: impl FnMut(&Progress, &Path) -> Result<(), String>,
     mut tell: impl FnMut(String),
-) -> Result<Option<Progress>, StageError> {
+) -> Result<Option<(Progress, PathBuf)>, StageError> {
     for place in all(folder) {
         let state = place.join(STATE);
         match read(&place).and_then(|progress| restore(&progress, &state).map(|()| progress)) {
-            Ok(progress) => return Ok(Some(progress)),
+            Ok(progress) => return Ok(Some((progress, state))),
             Err(why) => tell(format!("the checkpoint `{}` is damaged and removed: {why}", place.display())),
         }
         remove(&place).map_err(|e| StageError::io("remove", &place, &e))?;
@@ -215,7 +215,7 @@ mod tests {
         let mut told = Vec::new();
         let found =
             take_up(folder, |_, state| fs::read(state).map(drop).map_err(|e| e.to_string()), |text| told.push(text));
-        (found.unwrap().map(|progress| progress.step), told)
+        (found.unwrap().map(|(progress, _)| progress.step), told)
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
             if fs::read(state).unwrap() == b"state 4" { Ok(()) } else { Err("other rank".to_string()) }
         };
         let mut told = String::new();
-        let progress = take_up(folder.path(), fits, |text| told = text).unwrap().unwrap();
+        let (progress, _) = take_up(folder.path(), fits, |text| told = text).unwrap().unwrap();
         assert!(progress.step == 4 && told.contains("step-0000000008") && told.contains("other rank"), "{told}");
     }
 }

@@ -164,6 +164,11 @@ impl Desk<'_> {
 }
 
 impl Writer<'_> {
+    /// Returns where a batch's prompts stand among all: of those that are written again, another run may have others.
+    fn places_of(&self, batch: &[usize]) -> Vec<usize> {
+        batch.iter().map(|index| self.places[*index]).collect()
+    }
+
     fn tell(&self) {
         let done = self.answers.iter().flatten().count() as u64;
         self.desk.job.progress(done, self.answers.len() as u64, "answers", "");
@@ -184,7 +189,7 @@ impl Watch for Writer<'_> {
     }
 
     fn is_known(&mut self, batch: &[usize]) -> bool {
-        let Some(answers) = self.kept.get::<Vec<_>>(batch) else { return false };
+        let Some(answers) = self.kept.get::<Vec<_>>(&self.places_of(batch)) else { return false };
         batch.iter().zip(answers).for_each(|(index, answer)| self.answers[*index] = Some(answer));
         self.known += batch.len();
         self.tell();
@@ -193,7 +198,7 @@ impl Watch for Writer<'_> {
 
     fn batch_done(&mut self, batch: &[usize]) {
         let answers: Vec<_> = batch.iter().map(|index| &self.answers[*index]).collect();
-        self.kept.put(batch, &answers);
+        self.kept.put(&self.places_of(batch), &answers);
     }
 
     fn gave_way(&mut self, how: String) {

@@ -1,7 +1,7 @@
 //! Finished parts of a long job, kept until all of it is done, so that what a kill or a time limit cuts off goes on from there.
 //!
 //! A part is a sealed file named by what it is of and by what computed it: a disk that lost or turned a bit costs that part and
-//! nothing else, and a run on another device begins anew instead of mixing its numbers with others.
+//! nothing else, and a run on another sort of device, or with other threads, begins anew instead of mixing its numbers with others.
 
 use std::path::PathBuf;
 

@@ -128,12 +128,11 @@ impl<'a> Training<'a> {
             if progress.step > updates {
                 return Err(format!("it is after update {} of {updates}", progress.step));
             }
-            checkpoint::restore_best(state, job.output("adapter")).map_err(|e| e.to_string())?;
-            let loaded = trainer.load_state(state, progress.step).map_err(|e| e.to_string());
-            loaded.inspect_err(|_| drop(std::fs::remove_dir_all(job.output("adapter"))))
+            trainer.load_state(state, progress.step).map_err(|e| e.to_string())
         };
         let found = job.checkpoint().map(|folder| checkpoint::take_up(folder, restore, |text| job.warn(text)));
-        if let Some(progress) = found.transpose()?.flatten() {
+        if let Some((progress, state)) = found.transpose()?.flatten() {
+            checkpoint::restore_best(&state, job.output("adapter"))?;
             job.note(format!("resumes after update {}", progress.step));
             self.room.halvings = progress.halvings;
             if progress.numerics != json!(self.numerics()) {

@@ -52,6 +52,11 @@ pub(super) fn check_agreement(json: &Value, pairs: &[Pair]) -> Checked {
 fn check_targets(json: &Value, pairs: &[Pair]) -> Checked {
     let names = |module: &str, target: &str| module == target || module.ends_with(&format!(".{target}"));
     let (targets, excluded) = (json["target_modules"].as_array(), &json["exclude_modules"]);
+    if excluded.as_str().is_some_and(|pattern| !pattern.is_empty()) {
+        return Err(format!(
+            "`exclude_modules` is {excluded}, a regular expression, which is not supported: write a list"
+        ));
+    }
     for Pair { module, .. } in pairs {
         if texts(excluded).any(|target| names(module, target)) {
             return Err(format!("`exclude_modules` leaves out `{module}`, which the file adapts: {TOGETHER}"));

@@ -137,6 +137,7 @@ fn ranks_that_are_not_the_tensors_are_refused() {
 fn modules_that_the_configuration_does_not_name_are_refused() {
     assert_refused(json!({"target_modules": ["q_proj"]}), "`target_modules` does not name `model.layers.0.self_attn.");
     assert_refused(json!({"exclude_modules": ["v_proj"]}), "v_proj`, which the file adapts");
+    assert_refused(json!({"exclude_modules": ".*v_proj"}), "a regular expression, which is not supported");
     let Some(opened) = opened(json!({"target_modules": "all-linear", "exclude_modules": null})) else { return };
     opened.unwrap();
 }

@@ -23,7 +23,7 @@ pub(crate) fn from_json(path: &Path, json: &Value, generation: Option<&Value>) -
         heads,
         head_dim,
         layers: size(path, json, "num_hidden_layers")?,
-        kv_heads: optional_size(json, "num_key_value_heads").unwrap_or(usual_kv_heads(model_type, heads)),
+        kv_heads: kv_heads(json, model_type, heads),
         mlp: size(path, json, "intermediate_size")?,
         vocab: size(path, json, "vocab_size")?,
         tied: truth("tie_word_embeddings"),
@@ -89,13 +89,15 @@ fn number(path: &Path, json: Option<&Value>, key: &str) -> Result<Option<f64>> {
     }
 }
 
-/// Returns how many key-value heads a configuration means that does not say (transformers' defaults).
-fn usual_kv_heads(model_type: &str, heads: usize) -> usize {
-    match model_type {
+/// Returns the key-value heads: where they are left out transformers' defaults, where they are null as many as heads.
+fn kv_heads(json: &Value, model_type: &str, heads: usize) -> usize {
+    let usual = match model_type {
         "mistral" => 8,
         "qwen2" => 32,
         _ => heads,
-    }
+    };
+    let absent = if json.get("num_key_value_heads").is_some() { heads } else { usual };
+    optional_size(json, "num_key_value_heads").unwrap_or(absent)
 }
 
 /// Longer sequences than a sliding window would need another mask, so the window is the limit where it is in use
@@ -217,7 +219,9 @@ mod tests {
         mistral["model_type"] = json!("mistral");
         mistral["attention_bias"] = json!(true);
         mistral["mlp_bias"] = json!(true);
+        mistral["num_key_value_heads"] = json!(null);
         let config = read(&mistral).unwrap();
+        assert_eq!(config.kv_heads, 4, "null is as many as heads");
         assert!(!config.qkv_bias && !config.o_bias && !config.mlp_bias);
         let mut qwen = small();
         qwen["model_type"] = json!("qwen2");
