@@ -283,8 +283,10 @@ fn a_rank_above_the_width_of_a_projection_is_told_where_the_base_is_known() {
     };
     let config = Base::open(&tiny_llama("model").unwrap()).unwrap().config;
     let width = config.kv_heads * config.head_dim;
+    // of equal widths the first is told
+    let name = if config.kv_heads < config.heads { "k_proj" } else { "q_proj" };
     let words = format!(
-        "`lora.r` is {}, and no change of `k_proj` has a higher rank than its width of {width}; lower `r` to {width}",
+        "`lora.r` is {}, and no change of `{name}` has a higher rank than its width of {width}; lower `r` to {width}",
         width + 1
     );
     let narrow = [Target::QProj, Target::KProj];
