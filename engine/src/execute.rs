@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use watershed_cache::{ActionResult, Digest, Stored, record::RECORD_VERSION, sandbox::Sandbox};
+use watershed_cache::{ActionResult, Stored, record::RECORD_VERSION, sandbox::Sandbox};
 
 use crate::cancel::Cancel;
 use crate::cases;
-use crate::checkpoint::{self, Header};
+use crate::checkpoint;
 use crate::event::Event;
 use crate::fault::StageError;
 use crate::graph::{From, Node, NodeId};
@@ -26,7 +26,7 @@ use crate::runlog::{RunLog, now_ms};
 use crate::session::{Session, store_error};
 use crate::slots::Lease;
 use crate::stage::Home;
-use crate::worker::{BUILD, panic_text};
+use crate::worker::panic_text;
 
 /// Stages that run longer are synced to the disk before their record: losing a GPU-hour costs more than a sync.
 const DURABLE_FROM: Duration = Duration::from_secs(1);
@@ -238,7 +238,7 @@ impl Action<'_> {
             let _ = fs::remove_dir_all(&checkpoint);
             drop(lock);
         } else if !self.node().stage.kind.judges.is_empty() {
-            let work = work(self.node(), self.looked);
+            let work = self.looked.work(self.node());
             store
                 .take_over(&self.looked.key, &|folder| checkpoint::is_of(folder, &work) && checkpoint::is_free(folder))
                 .map_err(store_error)?;
@@ -252,7 +252,7 @@ impl Action<'_> {
         JobSpec {
             kind: stage.kind.name.into(),
             version: stage.kind.version,
-            work: work(self.node(), self.looked).hex(),
+            work: self.looked.work(self.node()).hex(),
             params: stage.params.clone(),
             run: stage.run.own.clone(),
             inputs,
@@ -335,27 +335,8 @@ impl Action<'_> {
     }
 }
 
-fn work(node: &Node, looked: &Looked) -> Digest {
-    match node.stage.kind.judges {
-        [] => looked.key,
-        judges => looked.manifest.work(judges),
-    }
-}
-
 fn changed(input: &str, when: &str) -> StageError {
     StageError::Failed(format!("input `{input}` changed {when}; run again"))
-}
-
-/// Says whether an action would find a checkpoint of its work to go on from: its own, or one that it would take over.
-pub fn has_checkpoint(session: &Session, node: &Node, looked: &Looked) -> bool {
-    let kind = &node.stage.kind;
-    let (work, own) = (work(node, looked).hex(), session.store.partial(&looked.key));
-    let header = Header { work, kind: kind.name.into(), version: kind.version, build: BUILD.into() };
-    if own.exists() || kind.judges.is_empty() {
-        return header.finds(&own);
-    }
-    let others = own.parent().and_then(|folder| fs::read_dir(folder).ok());
-    others.into_iter().flatten().flatten().any(|other| header.finds(&other.path()))
 }
 
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use watershed_cache::{Digest, Store, Stored};
 
+use crate::archive::Run;
 use crate::losses::Losses;
 use crate::metrics;
 use crate::record::Provenance;
@@ -32,6 +33,11 @@ impl Findings {
             numbers.extend(losses.numbers().into_iter().map(|(name, loss)| (name.to_string(), loss)));
         }
         Some(Findings { numbers, provenance, outputs: record.outputs })
+    }
+
+    /// Reads the records of a run's nodes.
+    pub fn of_run(store: &Store, run: &Run) -> Vec<Option<Findings>> {
+        Findings::of_all(store, &run.nodes.iter().map(|node| node.key).collect::<Vec<_>>())
     }
 
     /// Reads many records, on all processors: thousands of small files wait mostly for the system.

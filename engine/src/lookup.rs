@@ -44,6 +44,16 @@ pub struct Looked {
     pub hit: Option<ActionResult>,
 }
 
+impl Looked {
+    /// Returns the digest of the work, which is the key but for parameters that only judge it.
+    pub fn work(&self, node: &Node) -> Digest {
+        match node.stage.kind.judges {
+            [] => self.key,
+            judges => self.manifest.work(judges),
+        }
+    }
+}
+
 /// Looks a node up. All nodes that it reads must be done.
 ///
 /// # Errors

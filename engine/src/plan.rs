@@ -1,18 +1,20 @@
 //! The walk that executes nothing: what each stage would do, and why.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 
 use watershed_cache::{ActionResult, Digest, Stored};
 
+use crate::checkpoint::Header;
 use crate::event::Reason;
-use crate::execute;
 use crate::fault::StageError;
-use crate::graph::{From, NodeId, NodeInput};
-use crate::lookup::{self, Outputs};
+use crate::graph::{From, Node, NodeId, NodeInput};
+use crate::lookup::{self, Looked, Outputs};
 use crate::preview::{Preview, PreviewInputs};
 use crate::session::Session;
 use crate::slots;
+use crate::worker::BUILD;
 
 /// What a node would do.
 pub enum State {
@@ -76,11 +78,23 @@ fn state_of(session: &Session, id: NodeId, known: &Known, forced: bool) -> (Stat
         Ok(looked) => match looked.hit {
             Some(ref result) => (State::Hit(looked.key, Box::new(result.clone())), false),
             None => {
-                let goes_on = execute::has_checkpoint(session, node, &looked);
+                let goes_on = has_checkpoint(session, node, &looked);
                 (State::Run(looked.key, lookup::reasons(session, id, &looked)), goes_on)
             }
         },
     }
+}
+
+/// Says whether an action would find a checkpoint of its work to go on from: its own, or one that it would take over.
+fn has_checkpoint(session: &Session, node: &Node, looked: &Looked) -> bool {
+    let kind = &node.stage.kind;
+    let (work, own) = (looked.work(node).hex(), session.store.partial(&looked.key));
+    let header = Header { work, kind: kind.name.into(), version: kind.version, build: BUILD.into() };
+    if own.exists() || kind.judges.is_empty() {
+        return header.finds(&own);
+    }
+    let others = own.parent().and_then(|folder| fs::read_dir(folder).ok());
+    others.into_iter().flatten().flatten().any(|other| header.finds(&other.path()))
 }
 
 /// Adds what the kind can tell beforehand. A preview that fails is a stage that would fail.

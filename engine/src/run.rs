@@ -45,11 +45,7 @@ pub fn run(
     log.emit(started(session, session.graph.nodes.len(), &log));
     let (tally, verdicts, outcome) = perform(session, targets, options, 0, &log);
     let exit = exit_code(&tally, outcome);
-    let compiled = if exit == 0 && tally.skipped == 0 {
-        Compiled::of(session, &tally, log.id(), verdicts, began_ns)
-    } else {
-        None
-    };
+    let compiled = if exit == 0 { Compiled::of(session, &tally, log.id(), verdicts, began_ns) } else { None };
     Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
 }
 
@@ -70,7 +66,7 @@ pub fn run_edit(
     log.emit(Event::Unchanged { since: edit.since.clone() });
     let (tally, _, outcome) = perform(session, &[], options, edit.others, &log);
     let exit = exit_code(&tally, outcome);
-    let compiled = if exit == 0 && tally.skipped == 0 { edit.compiled(&tally, log.id(), began_ns) } else { None };
+    let compiled = if exit == 0 { edit.compiled(&tally, log.id(), began_ns) } else { None };
     Ok(Outcome { run: log.id().to_string(), exit, failed: tally.failed, compiled })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::fixture::{copy, tiny_llama, weights};
-use crate::project::{Project, Ran, files, rows};
+use crate::project::{Project, Ran, files, has_worker, rows};
 use crate::server::Server;
 
 const KEY: &str = "sk-canary-1234567890abcdef";
@@ -97,15 +97,6 @@ fn a_malformed_line_is_quarantined_and_too_many_fail() {
     lines[7..20].fill("nope".into());
     project.write("reviews.json", &lines.join("\n"));
     fails(&project, "rows", 1, &["14 of 200 rows", "`max_bad: 1%`", "line 7: not JSON", "mend the rows"], &["fine"]);
-}
-
-/// Says whether the worker program was built, with a visible skip.
-fn has_worker() -> bool {
-    let found = Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file();
-    if !found {
-        eprintln!("skipped: `watershed-torch` is not built");
-    }
-    found
 }
 
 /// `rows -> tuned` on the base `./base`, which the caller fills.

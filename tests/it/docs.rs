@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::project::{Project, rows};
+use crate::project::{Project, has_worker, rows};
 
 fn in_repository(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -37,13 +37,10 @@ fn the_readmes_pipeline_passes_its_check_and_its_sweep_is_the_templates() {
 
 #[test]
 fn the_readmes_commands_work_on_the_template_that_it_names() {
-    if !Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file() {
-        eprintln!("skipped: `watershed-torch` is not built");
+    if !has_worker() {
         return;
     }
-    let project = Project::new("");
-    std::fs::remove_file(project.path("watershed.yaml")).unwrap();
-    project.says(&["init", "--template", "finetune"]);
+    let project = Project::of_template("finetune");
     let lines = of_readme("## My JSONL and my model folder", "```sh");
     let commands = lines.iter().map(|line| line.split(" #").next().unwrap_or_default().split_whitespace().collect());
     let commands: Vec<Vec<&str>> = commands.collect();

@@ -27,6 +27,14 @@ impl Project {
         project
     }
 
+    /// Makes a project as `init --template` does.
+    pub fn of_template(template: &str) -> Project {
+        let project = Project::new("");
+        std::fs::remove_file(project.path("watershed.yaml")).unwrap();
+        project.says(&["init", "--template", template]);
+        project
+    }
+
     /// Returns the path of a file in the project.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -126,6 +134,15 @@ impl Ran {
         let finished = self.events.iter().find(|e| e["event"] == "stage_finished" && e["stage"] == stage).unwrap();
         finished["error"].as_str().unwrap_or_default().to_string()
     }
+}
+
+/// Says whether the worker program was built, with a visible skip.
+pub fn has_worker() -> bool {
+    let found = Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file();
+    if !found {
+        eprintln!("skipped: `watershed-torch` is not built");
+    }
+    found
 }
 
 fn title(event: &Value) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::project::Project;
+use crate::project::{Project, has_worker};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -55,8 +55,7 @@ fn every_template_passes_its_check() {
 
 #[test]
 fn every_template_runs_as_it_stands_and_then_does_nothing() {
-    if !Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file() {
-        eprintln!("skipped: no watershed-torch beside watershed");
+    if !has_worker() {
         return;
     }
     let runs: [(&str, &[&str]); 5] = [
@@ -83,13 +82,10 @@ fn every_template_runs_as_it_stands_and_then_does_nothing() {
 
 #[test]
 fn the_page_shows_a_conversation_by_its_turns() {
-    if !Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file() {
-        eprintln!("skipped: no watershed-torch beside watershed");
+    if !has_worker() {
         return;
     }
-    let project = Project::new("");
-    std::fs::remove_file(project.path("watershed.yaml")).unwrap();
-    project.says(&["init", "--template", "finetune"]);
+    let project = Project::of_template("finetune");
     let turns = "{\"role\": \"user\", \"content\": \"What is a loss?\"}, {\"role\": \"assistant\", \"content\": \"So what is a loss? Nats.\"}";
     project.write("data.jsonl", &format!("{{\"messages\": [{turns}]}}\n"));
     project.edit("adapter: tuned.adapter, prompts: parts.test", "prompts: rows");

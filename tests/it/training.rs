@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::project::{Project, Ran, files};
+use crate::project::{Project, Ran, files, has_worker};
 
 /// The fixture's model and rows, or a visible skip.
 fn tiny_llama() -> Option<(PathBuf, String)> {
@@ -25,8 +25,7 @@ fn tiny_llama() -> Option<(PathBuf, String)> {
 /// `rows -> parts -> tuned` with these parameters and run keys; a visible skip where the worker is not built.
 fn project(with: &str, run: &str) -> Option<Project> {
     let (model, rows) = tiny_llama()?;
-    if !Path::new(env!("CARGO_BIN_EXE_watershed")).with_file_name("watershed-torch").is_file() {
-        eprintln!("skipped: `watershed-torch` is not built");
+    if !has_worker() {
         return None;
     }
     let project = Project::new(&format!(
@@ -47,6 +46,11 @@ fn project(with: &str, run: &str) -> Option<Project> {
         std::fs::copy(&path, place).unwrap();
     }
     Some(project)
+}
+
+/// Two projects of the same settings: one for a run that nobody disturbs, and one to compare with it.
+fn twins(with: &str, run: &str) -> Option<[Project; 2]> {
+    Some([project(with, run)?, project(with, run)?])
 }
 
 /// Every byte of the curves and the adapters, by file.
@@ -145,10 +149,8 @@ fn numbers(count: usize, limit: u64) -> Vec<u64> {
 
 #[test]
 fn a_training_killed_ten_times_gives_the_bytes_of_one_that_was_not() {
-    let settings = ("batch_size: 4, epochs: 5, seed: 3", "checkpoint: 1");
-    let Some(quiet) = project(settings.0, settings.1) else { return };
+    let Some([quiet, killed]) = twins("batch_size: 4, epochs: 5, seed: 3", "checkpoint: 1") else { return };
     assert_eq!(quiet.run(&[]).code, 0);
-    let killed = project(settings.0, settings.1).unwrap();
     let mut moments = numbers(10, 24);
     moments.sort_unstable();
     for (number, after) in moments.into_iter().enumerate() {
@@ -163,10 +165,8 @@ fn a_training_killed_ten_times_gives_the_bytes_of_one_that_was_not() {
 
 #[test]
 fn a_training_that_is_asked_to_end_goes_on_from_there() {
-    let settings = ("batch_size: 4, epochs: 3", "checkpoint: epoch");
-    let Some(quiet) = project(settings.0, settings.1) else { return };
+    let Some([quiet, asked]) = twins("batch_size: 4, epochs: 3", "checkpoint: epoch") else { return };
     assert_eq!(quiet.run(&[]).code, 0);
-    let asked = project(settings.0, settings.1).unwrap();
     let ended = end_after(&asked, 2, End::Asked);
     assert_eq!((ended.code, logged(&ended, "keeps a checkpoint after update").len()), (143, 1), "{:?}", ended.events);
     assert!(asked.says(&["plan"]).contains("; goes on from a checkpoint"));
@@ -179,10 +179,8 @@ fn a_training_that_is_asked_to_end_goes_on_from_there() {
 
 #[test]
 fn a_worker_that_somebody_else_ends_fails_its_stage_and_the_next_run_goes_on() {
-    let settings = ("batch_size: 4, epochs: 3", "checkpoint: epoch");
-    let Some(quiet) = project(settings.0, settings.1) else { return };
+    let Some([quiet, asked]) = twins("batch_size: 4, epochs: 3", "checkpoint: epoch") else { return };
     assert_eq!(quiet.run(&[]).code, 0);
-    let asked = project(settings.0, settings.1).unwrap();
     let ended = end_after(&asked, 2, End::AskedWorker);
     assert_eq!(ended.code, 1);
     assert!(ended.error("tuned").starts_with("a signal from outside ended its program"), "{}", ended.error("tuned"));
@@ -196,10 +194,8 @@ fn a_worker_that_somebody_else_ends_fails_its_stage_and_the_next_run_goes_on() {
 
 #[test]
 fn no_checkpoint_is_left_of_a_base_that_changed_meanwhile() {
-    let settings = ("batch_size: 4, epochs: 5", "checkpoint: 1");
-    let Some(quiet) = project(settings.0, settings.1) else { return };
+    let Some([quiet, changed]) = twins("batch_size: 4, epochs: 5", "checkpoint: 1") else { return };
     assert_eq!(quiet.run(&[]).code, 0);
-    let changed = project(settings.0, settings.1).unwrap();
     let (config, text) = (changed.path("base/config.json"), "base/config.json");
     let whole = std::fs::read_to_string(config).unwrap();
     act_after(&changed, 3, |child| {

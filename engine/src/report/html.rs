@@ -160,8 +160,7 @@ fn counts(store: &Store, run: &Run) -> String {
 }
 
 fn warned(store: &Store, run: &Run) -> String {
-    let keys: Vec<_> = run.nodes.iter().map(|node| node.key).collect();
-    let warnings = warnings::of_run(run, &Findings::of_all(store, &keys));
+    let warnings = warnings::of_run(run, &Findings::of_run(store, run));
     let line = |warning: &Warning| format!("<p><b>{}</b>: {}</p>", escaped(&warning.by()), escaped(&warning.text));
     warnings.iter().map(line).collect()
 }

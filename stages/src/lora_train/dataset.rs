@@ -1,11 +1,11 @@
 //! What a training reads, as ids and labels: made once here for the preview and for the training itself.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use watershed_engine::StageError;
 
 use super::audit::{Audit, nothing_left};
+use super::overlap::Overlap;
 use super::{LoraTrain, context};
 use crate::base::Base;
 use crate::formats;
@@ -55,15 +55,6 @@ pub struct Dataset {
     pub signed: Option<Signed>,
     /// Rows of `val` and `test` that are no test of anything.
     pub overlap: Overlap,
-}
-
-/// Ids of held-out rows of which training knows something.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overlap {
-    /// Rows whose group is trained on.
-    pub groups: Vec<String>,
-    /// Other rows, whose whole text is.
-    pub texts: Vec<String>,
 }
 
 /// A prompt that is answered at each evaluation.
@@ -184,39 +175,12 @@ pub fn schedule(params: &LoraTrain, updates: u64) -> Schedule {
     Schedule::new(params.schedule, params.lr, params.warmup, updates)
 }
 
-impl Overlap {
-    /// Looks for the group, then for the text of each row of `held` in `train`.
-    fn of<'a>(train: &[Example], held: impl Iterator<Item = &'a Example>) -> Overlap {
-        let groups = train.iter().map(|row| row.group.as_str()).filter(|group| !group.is_empty());
-        let groups: BTreeSet<&str> = groups.collect();
-        let texts: BTreeSet<String> = train.iter().map(text).collect();
-        let mut overlap = Overlap::default();
-        for row in held {
-            if groups.contains(row.group.as_str()) {
-                overlap.groups.push(row.id.clone());
-            } else if texts.contains(&text(row)) {
-                overlap.texts.push(row.id.clone());
-            }
-        }
-        overlap
-    }
-}
-
-fn text(row: &Example) -> String {
-    let messages = serde_json::to_string(&row.messages).unwrap_or_default();
-    [row.instruction.as_str(), &row.input, row.output.as_deref().unwrap_or_default(), &messages].join("\u{1f}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::example::Message;
     use crate::text::fixture::tiny_llama;
     use crate::text::labels::Overflow;
-
-    fn row(id: &str, group: &str, input: &str) -> Example {
-        Example { id: id.into(), group: group.into(), input: input.into(), ..Example::default() }
-    }
 
     #[test]
     fn sampled_prompts_are_what_training_reads() {
@@ -254,14 +218,5 @@ mod tests {
         };
         assert_eq!(of(None, Cut::Input).unwrap().ids, [0, 1, 2, 3, 4]);
         assert_eq!((of(Some(false), Cut::None), of(None, Cut::Answer(3))), (None, None));
-    }
-
-    #[test]
-    fn a_customer_or_a_text_on_both_sides_is_overlap() {
-        let train = [row("1", "ann", "x"), row("2", "", "y")];
-        let val =
-            [row("3", "ann", "z"), row("4", "", "y"), row("5", "bob", "w"), row("6", "", "v"), row("7", "ann", "y")];
-        let Overlap { groups, texts } = Overlap::of(&train, val.iter());
-        assert_eq!((groups, texts), (vec!["3".to_string(), "7".into()], vec!["4".to_string()]));
     }
 }

@@ -6,7 +6,7 @@ use watershed_engine::preview::{Lint, Preview, PreviewInputs, Severity};
 use watershed_weights::LlamaConfig;
 
 use super::audit::{nothing_left, nothing_to_learn};
-use super::dataset::Overlap;
+use super::overlap::Overlap;
 use super::{Audit, Checks, Dataset, Level, Lora, LoraTrain, Select, plan, rates, schedule};
 use crate::text::batch::LossNorm;
 use crate::text::{Template, Tokenizer};

@@ -12,6 +12,7 @@ mod dataset;
 mod lints;
 pub mod memory;
 mod origin;
+mod overlap;
 mod peek;
 mod preview;
 pub mod rates;

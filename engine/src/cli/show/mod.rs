@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use serde_json::{Value, json};
-use watershed_cache::{Digest, Store};
+use watershed_cache::Store;
 
 use super::pick::{self, Picked};
 use super::{Common, Format, out, terminal};
@@ -71,15 +71,11 @@ pub fn show(options: &Options, common: &Common) -> i32 {
 /// Returns the run in the form asked for.
 fn view(picked: &Picked, options: &Options, common: &Common) -> Result<String, String> {
     let (store, run) = (&picked.store, &picked.run);
-    let keys: Vec<Option<Digest>> = run.nodes.iter().map(|node| node.key).collect();
-    let findings = Findings::of_all(store, &keys);
+    let findings = Findings::of_run(store, run);
     let table = table(run, &findings, options)?;
     match common.format {
         Format::Json => Ok(document(store, run, &findings, table.as_ref()).to_string()),
-        _ => {
-            let told = warned(&warnings::of_run(run, &findings));
-            text(picked, table.as_ref(), options).map(|text| [vec![text], told].concat().join("\n"))
-        }
+        _ => text(picked, &findings, table.as_ref(), options),
     }
 }
 
@@ -118,7 +114,12 @@ fn document(store: &Store, run: &Run, findings: &[Option<Findings>], cases: Opti
     })
 }
 
-fn text(picked: &Picked, cases: Option<&CaseTable>, options: &Options) -> Result<String, String> {
+fn text(
+    picked: &Picked,
+    findings: &[Option<Findings>],
+    cases: Option<&CaseTable>,
+    options: &Options,
+) -> Result<String, String> {
     let (store, run) = (&picked.store, &picked.run);
     let sweep = run.sweep.as_ref().map(|s| format!(", sweep {s}")).unwrap_or_default();
     let wall = out::duration(run.wall_ms);
@@ -137,14 +138,15 @@ fn text(picked: &Picked, cases: Option<&CaseTable>, options: &Options) -> Result
         }
     }
     parts.extend(expectations(&run.expectations));
+    parts.extend(warned(&warnings::of_run(run, findings)));
     Ok(parts.join("\n"))
 }
 
 /// Returns a line for each warning.
 fn warned(warnings: &[Warning]) -> Vec<String> {
+    let space = (!warnings.is_empty()).then(String::new);
     let lines = warnings.iter().map(|warning| format!("warning: {}: {}", warning.by(), warning.text));
-    let lines: Vec<String> = lines.collect();
-    if lines.is_empty() { lines } else { [vec![String::new()], lines].concat() }
+    space.into_iter().chain(lines).collect()
 }
 
 /// Returns a line for each threshold that was missed, and one for those of a line of `expect:` that held.
